@@ -1,1 +1,3 @@
-//! worker
+//! The worker: claims shards, embeds their items, publishes the parts.
+
+pub mod embedder;
