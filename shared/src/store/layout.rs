@@ -1,0 +1,52 @@
+//! Where things lie in a store.
+//!
+//! ```text
+//! runs/<run>/plan.json                     runs/<run>/shards.jsonl
+//! runs/<run>/inputs/<shard>-<sha16>.tar    runs/<run>/parts/<shard>-<sha16>.npz
+//! runs/<run>/failed.jsonl                  models/<digest16>/<file>
+//! ```
+
+use crate::ids::{ContentName, RunId};
+
+/// The folder that holds all runs.
+pub const RUNS: &str = "runs";
+
+/// `plan.json`, written last and once.
+pub fn plan_key(run: &RunId) -> String {
+    format!("{RUNS}/{run}/plan.json")
+}
+
+/// `shards.jsonl`, a line a shard.
+pub fn shards_key(run: &RunId) -> String {
+    format!("{RUNS}/{run}/shards.jsonl")
+}
+
+/// The folder of bundles.
+pub fn bundles_folder(run: &RunId) -> String {
+    format!("{RUNS}/{run}/inputs")
+}
+
+/// A bundle.
+pub fn bundle_key(run: &RunId, name: &ContentName) -> String {
+    format!("{}/{}", bundles_folder(run), name.bundle())
+}
+
+/// The folder of parts.
+pub fn parts_folder(run: &RunId) -> String {
+    format!("{RUNS}/{run}/parts")
+}
+
+/// A part.
+pub fn part_key(run: &RunId, name: &ContentName) -> String {
+    format!("{}/{}", parts_folder(run), name.part())
+}
+
+/// `failed.jsonl`, the one object that is replaced.
+pub fn failed_key(run: &RunId) -> String {
+    format!("{RUNS}/{run}/failed.jsonl")
+}
+
+/// The folder of a stored model, by the full digest of its files.
+pub fn model_folder(digest: &str) -> String {
+    format!("models/{}", digest.get(..16).unwrap_or(digest))
+}

@@ -1,0 +1,173 @@
+//! From a URL to a backend.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{ClientConfigKey, ObjectStore};
+use url::Url;
+
+use super::{Store, StoreError, StoreErrorKind};
+
+/// One request may take this long; bundles and parts are tens of megabytes on slow links.
+const REQUEST_TIMEOUT: &str = "300 seconds";
+
+/// What to do about a local folder that does not exist.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum MissingFolder {
+    Refuse,
+    Create,
+}
+
+/// Where a URL points.
+#[derive(Debug, PartialEq, Eq)]
+enum Location {
+    Folder(PathBuf),
+    S3(Url),
+    Gcs(Url),
+    Azure(Url),
+    Memory,
+}
+
+pub(super) fn open(url: &str, missing: MissingFolder) -> Result<Store, StoreError> {
+    match locate(url)? {
+        Location::Memory => Ok(Store::memory()),
+        Location::Folder(folder) => open_folder(folder, missing),
+        Location::S3(url) => {
+            let builder = AmazonS3Builder::from_env()
+                .with_url(url.as_str())
+                .with_config(AmazonS3ConfigKey::Client(ClientConfigKey::Timeout), REQUEST_TIMEOUT);
+            remote(&url, builder.build())
+        }
+        Location::Gcs(url) => {
+            let builder = GoogleCloudStorageBuilder::from_env()
+                .with_url(url.as_str())
+                .with_config(GoogleConfigKey::Client(ClientConfigKey::Timeout), REQUEST_TIMEOUT);
+            remote(&url, builder.build())
+        }
+        Location::Azure(url) => {
+            let builder = MicrosoftAzureBuilder::from_env()
+                .with_url(url.as_str())
+                .with_config(AzureConfigKey::Client(ClientConfigKey::Timeout), REQUEST_TIMEOUT);
+            remote(&url, builder.build())
+        }
+    }
+}
+
+/// Reads the URL alone: no network, no environment.
+fn locate(url: &str) -> Result<Location, StoreError> {
+    if url.trim().is_empty() {
+        return Err(StoreError::bad_url("the store's URL is empty: pass --store or set FLEET_STORE".to_owned()));
+    }
+    let Ok(parsed) = Url::parse(url) else {
+        return Ok(Location::Folder(PathBuf::from(url)));
+    };
+    // "C:" and the like, and names with a colon, are paths.
+    if !url.contains("://") && !matches!(parsed.scheme(), "memory" | "file") {
+        return Ok(Location::Folder(PathBuf::from(url)));
+    }
+    let shown = printable(&parsed);
+    if parsed.query().is_some() || parsed.fragment().is_some() {
+        return Err(StoreError::bad_url(format!(
+            "{shown}: a store's URL takes no options; set them in the environment (AWS_ENDPOINT_URL, AWS_REGION, ...)"
+        )));
+    }
+    if !parsed.username().is_empty() || parsed.password().is_some() {
+        return Err(StoreError::bad_url(format!(
+            "{shown}: credentials do not belong into a store's URL; set them in the environment"
+        )));
+    }
+    match parsed.scheme() {
+        "memory" => Ok(Location::Memory),
+        "file" => {
+            let folder = url.strip_prefix("file://").or_else(|| url.strip_prefix("file:")).unwrap_or(url);
+            Ok(Location::Folder(PathBuf::from(folder)))
+        }
+        scheme @ ("s3" | "s3a" | "gs" | "az" | "abfs" | "abfss") => {
+            if parsed.host_str().is_none_or(str::is_empty) {
+                return Err(StoreError::bad_url(format!("{shown}: the bucket or container is missing")));
+            }
+            Ok(match scheme {
+                "s3" | "s3a" => Location::S3(parsed),
+                "gs" => Location::Gcs(parsed),
+                _ => Location::Azure(parsed),
+            })
+        }
+        scheme => Err(StoreError::bad_url(format!(
+            "{shown}: unknown scheme {scheme:?}; a store is a path, file:, s3://, gs:// or az://"
+        ))),
+    }
+}
+
+fn open_folder(folder: PathBuf, missing: MissingFolder) -> Result<Store, StoreError> {
+    if missing == MissingFolder::Create {
+        std::fs::create_dir_all(&folder).map_err(|error| StoreError::local_file(&folder, error))?;
+    }
+    if !folder.is_dir() {
+        return Err(StoreError {
+            kind: StoreErrorKind::NotFound,
+            message: format!("the store {} is not a folder that exists; check --store", folder.display()),
+            source: None,
+        });
+    }
+    let url = folder.display().to_string();
+    let backend = LocalFileSystem::new_with_prefix(&folder)
+        .map_err(|error| StoreError::backend("open", url.clone(), error))?
+        .with_fsync(true);
+    Ok(Store { backend: Arc::new(backend), prefix: Path::default(), url })
+}
+
+fn remote<T: ObjectStore>(url: &Url, built: object_store::Result<T>) -> Result<Store, StoreError> {
+    let shown = printable(url);
+    let prefix = Path::from_url_path(url.path())
+        .map_err(|error| StoreError::bad_url(format!("{shown}: the path is not legal: {error}")))?;
+    let backend = built.map_err(|error| StoreError {
+        kind: StoreErrorKind::BadUrl,
+        message: format!("cannot open {shown}; check the URL and the store's settings in the environment"),
+        source: Some(Box::new(error)),
+    })?;
+    Ok(Store { backend: Arc::new(backend), prefix, url: shown.trim_end_matches('/').to_owned() })
+}
+
+/// The URL without user, password, options and fragment.
+fn printable(url: &Url) -> String {
+    let mut url = url.clone();
+    // Both fail only for URLs that cannot have them.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.set_query(None);
+    url.set_fragment(None);
+    url.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn locations_by_url() {
+        let folder = |path: &str| Location::Folder(PathBuf::from(path));
+        assert_eq!(locate("./store").unwrap(), folder("./store"));
+        assert_eq!(locate("/a/b").unwrap(), folder("/a/b"));
+        assert_eq!(locate("a:b").unwrap(), folder("a:b"));
+        assert_eq!(locate("file:///a/b").unwrap(), folder("/a/b"));
+        assert_eq!(locate("file:rel/b").unwrap(), folder("rel/b"));
+        assert_eq!(locate("memory:").unwrap(), Location::Memory);
+        assert!(matches!(locate("s3://bucket/a/b").unwrap(), Location::S3(_)));
+        assert!(matches!(locate("gs://bucket").unwrap(), Location::Gcs(_)));
+        assert!(matches!(locate("az://container/x").unwrap(), Location::Azure(_)));
+    }
+
+    #[test]
+    fn wrong_urls_are_refused_and_show_no_secret() {
+        for url in ["", "ftp://x/y", "s3://bucket?region=x", "s3://key:hunter2@bucket/a", "s3://"] {
+            let error = locate(url).unwrap_err();
+            assert_eq!(error.kind, StoreErrorKind::BadUrl, "{url}");
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
+    }
+}
