@@ -65,7 +65,7 @@ pub struct EmbeddingSettings {
 }
 
 /// How items were cut into shards and how long a lease lasts: not part of the fingerprint by itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FleetSettings {
     /// Items a shard.
