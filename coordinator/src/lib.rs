@@ -1,1 +1,4 @@
 //! coordinator
+
+#[cfg(feature = "local")]
+pub mod demo;

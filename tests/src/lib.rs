@@ -1,1 +1,4 @@
 //! tests
+
+pub mod checkpoint;
+pub mod hub;
