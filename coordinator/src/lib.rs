@@ -1,1 +1,4 @@
 //! coordinator
+
+pub mod merge;
+pub mod verify;

@@ -51,7 +51,11 @@ impl Layout {
 
     /// The same with another Zip64 limit, so that the wide structures can be tested on small files.
     pub(super) fn stored_within(members: &[(&str, u64)], limit: u64) -> Self {
-        let mut layout = Self { entries: Vec::with_capacity(members.len()), limit, end: 0 };
+        let mut layout = Self {
+            entries: Vec::with_capacity(members.len()),
+            limit,
+            end: 0,
+        };
         for (name, size) in members {
             layout.push(name, *size);
         }

@@ -62,6 +62,6 @@ pub const MEMBERS: [&str; 4] = [ITEM_IDS, EMBEDDINGS, IMAGE_COUNTS, METADATA];
 /// absurd id would make the whole file absurd.
 pub const MAX_ID_CHARACTERS: u64 = 65_536;
 /// The most characters of a metadata object: room for the reasons of tens of thousands of items.
-pub const MAX_METADATA_CHARACTERS: u64 = 64 << 20;
+pub const MAX_METADATA_CHARACTERS: u64 = 16 << 20;
 /// The most components of a vector.
 pub const MAX_DIM: u64 = 1 << 20;

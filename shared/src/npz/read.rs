@@ -45,6 +45,22 @@ impl<R: Read> NpzReader<R> {
         }
     }
 
+    /// Reads the last member alone, from a stream that stands at its local header.
+    pub(super) fn last(directory: Directory, reader: R) -> Self {
+        let next = directory.entries.len() - 1;
+        Self {
+            at: directory.entry(next).offset,
+            directory,
+            reader,
+            next,
+        }
+    }
+
+    /// The directory, the reader being done.
+    pub(super) fn into_directory(self) -> Directory {
+        self.directory
+    }
+
     /// The directory.
     pub fn directory(&self) -> &Directory {
         &self.directory

@@ -11,6 +11,8 @@ use super::{MEMBERS, NpzError};
 /// Sizes and offsets from here on need Zip64.
 pub const ZIP64_LIMIT: u64 = 0xffff_ffff;
 
+/// The system in "version made by": 3, Unix.
+const MADE_ON_UNIX: u16 = 0x0300;
 /// 1980-01-01, the first day that a zip can tell.
 const DATE: u16 = 0x0021;
 const LOCAL_SIGNATURE: u32 = 0x0403_4b50;
@@ -96,7 +98,7 @@ impl Entry {
         let version = if wide.is_empty() && !self.wide { 20 } else { 45 };
         put32(bytes, CENTRAL_SIGNATURE);
         // Made by "Unix", so that the mode below counts.
-        put16(bytes, 3 << 8 | version);
+        put16(bytes, MADE_ON_UNIX | version);
         put16(bytes, version);
         self.put_common(bytes, self.uncompressed >= limit, self.compressed >= limit);
         put16(
@@ -122,7 +124,9 @@ impl Entry {
         if !wide.is_empty() {
             put16(bytes, 1);
             put16(bytes, 8 * wide.len() as u16);
-            wide.iter().for_each(|value| put64(bytes, *value));
+            for value in &wide {
+                put64(bytes, *value);
+            }
         }
     }
 
@@ -192,16 +196,16 @@ impl Entry {
 /// except in tests of the wide structures.
 pub(super) fn directory_bytes(entries: &[Entry], offset: u64, limit: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
-    entries
-        .iter()
-        .for_each(|entry| entry.central_header(limit, &mut bytes));
+    for entry in entries {
+        entry.central_header(limit, &mut bytes);
+    }
     let size = bytes.len() as u64;
     let count = entries.len() as u16;
     let wide = offset >= limit;
     if wide {
         put32(&mut bytes, END64_SIGNATURE);
         put64(&mut bytes, END64_SIZE as u64 - 12);
-        put16(&mut bytes, 3 << 8 | 45);
+        put16(&mut bytes, MADE_ON_UNIX | 45);
         put16(&mut bytes, 45);
         bytes.extend_from_slice(&[0; 8]);
         put64(&mut bytes, u64::from(count));

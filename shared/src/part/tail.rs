@@ -3,7 +3,7 @@
 use super::validate::PartExpectation;
 use super::{Metadata, PartError, PartErrorKind, decode_null_embedding};
 use crate::ids::ContentName;
-use crate::npz::{self, ArrayHeader, Directory, Element, Tail};
+use crate::npz::{self, ArrayHeader, Directory, Element, Method, Tail};
 
 /// A part whose name, size and metadata are as they must be. Its rows were not looked at.
 #[derive(Debug, Clone, PartialEq)]
@@ -125,6 +125,16 @@ pub(super) fn check_metadata(
 fn check_sizes(name: &str, directory: &Directory, metadata: &Metadata) -> Result<u64, PartError> {
     let wrong = |what: String| PartError::wrong(name, what);
     let rows = metadata.count;
+    if let Some(entry) = directory
+        .entries
+        .iter()
+        .find(|entry| entry.method != Method::Stored)
+    {
+        return Err(wrong(format!(
+            "{} is compressed; parts are stored as they are",
+            entry.name
+        )));
+    }
     for (position, header) in [
         (1, ArrayHeader::matrix(Element::F32, rows, metadata.dim.into())),
         (2, ArrayHeader::vector(Element::I32, rows)),
