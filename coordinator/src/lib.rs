@@ -2,3 +2,5 @@
 
 #[cfg(feature = "local")]
 pub mod demo;
+pub mod merge;
+pub mod verify;

@@ -1,0 +1,188 @@
+//! One merged file: its members written side by side, each row once.
+//!
+//! Rows, dimension and width are known before the first row, so that every member's place is. The
+//! three arrays grow together as parts come in; the metadata, which needs the sums, comes last.
+
+use std::io::{self, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
+use std::ops::Range;
+
+use shared::npz::{self, ArrayHeader, Crc, DeflatedMember, Element, Layout, MEMBERS};
+use shared::part::{Metadata, ValidPart};
+use tempfile::NamedTempFile;
+
+use super::destination::Destination;
+use super::tally::Tally;
+use super::{MergeError, OutputType};
+
+/// What all files of a merge share.
+#[derive(Debug, Clone)]
+pub(super) struct Shape {
+    pub(super) dim: u64,
+    pub(super) id_width: u64,
+    pub(super) output: OutputType,
+}
+
+/// A file that is being written.
+#[derive(Debug)]
+pub(super) struct VolumeWriter {
+    pub(super) tally: Tally,
+    file: NamedTempFile,
+    layout: Layout,
+    shape: Shape,
+    rows: u64,
+    written: u64,
+    crcs: [Crc; 3],
+    positions: [u64; 3],
+}
+
+impl VolumeWriter {
+    /// Begins a file of `rows` rows.
+    pub(super) fn begin(destination: &Destination, shape: &Shape, rows: u64) -> Result<Self, MergeError> {
+        let element = match shape.output {
+            OutputType::F32 => Element::F32,
+            OutputType::F16 => Element::F16,
+        };
+        let headers = [
+            ArrayHeader::vector(
+                Element::Text {
+                    width: shape.id_width,
+                },
+                rows,
+            ),
+            ArrayHeader::matrix(element, rows, shape.dim),
+            ArrayHeader::vector(Element::I32, rows),
+        ];
+        let encoded = headers.each_ref().map(ArrayHeader::to_bytes);
+        let size = |member: usize| encoded[member].len() as u64 + headers[member].data_bytes();
+        let layout = Layout::stored(&[
+            (MEMBERS[0], size(0)),
+            (MEMBERS[1], size(1)),
+            (MEMBERS[2], size(2)),
+        ]);
+        let mut writer = Self {
+            tally: Tally::default(),
+            file: destination.temporary()?,
+            positions: [0, 1, 2].map(|member| layout.data_offset(member)),
+            layout,
+            shape: shape.clone(),
+            rows,
+            written: 0,
+            crcs: Default::default(),
+        };
+        for (member, header) in encoded.iter().enumerate() {
+            writer.append(member, header)?;
+        }
+        Ok(writer)
+    }
+
+    /// Rows still to come.
+    pub(super) fn room(&self) -> u64 {
+        self.rows - self.written
+    }
+
+    /// Appends `rows` of a part.
+    pub(super) fn write(&mut self, part: &ValidPart, rows: &Range<usize>) -> Result<(), MergeError> {
+        let slice = |bytes: &[u8], row: usize| bytes[rows.start * row..rows.end * row].to_vec();
+        let id_row = part.id_width as usize * 4;
+        let ids = slice(part.ids(), id_row);
+        self.append(0, &widen(&ids, id_row, self.shape.id_width as usize * 4))?;
+        let vector_row = self.shape.dim as usize * 4;
+        let vectors = &part.vectors()[rows.start * vector_row..rows.end * vector_row];
+        match self.shape.output {
+            OutputType::F32 => self.append(1, vectors)?,
+            OutputType::F16 => self.append(1, &npz::encode_f16_rows(vectors))?,
+        }
+        self.append(2, &slice(part.image_counts(), 4))?;
+        self.written += rows.len() as u64;
+        Ok(())
+    }
+
+    /// Writes metadata, headers and directory.
+    pub(super) fn seal(mut self, metadata: &Metadata) -> Result<SealedVolume, MergeError> {
+        let member = encode_metadata(metadata);
+        for position in 0..3 {
+            let (at, header) = self.layout.seal(position, self.crcs[position].value());
+            self.write_at(at, &header)?;
+        }
+        let last = self.layout.push(npz::METADATA, member.len() as u64);
+        let (at, header) = self.layout.seal(last, Crc::of(&member));
+        self.write_at(at, &header)?;
+        self.write_at(self.layout.data_offset(last), &member)?;
+        let (at, directory) = self.layout.directory();
+        self.write_at(at, &directory)?;
+        Ok(SealedVolume {
+            file: self.file,
+            layout: self.layout,
+        })
+    }
+
+    fn append(&mut self, member: usize, bytes: &[u8]) -> Result<(), MergeError> {
+        self.crcs[member].update(bytes);
+        let at = self.positions[member];
+        self.positions[member] += bytes.len() as u64;
+        self.write_at(at, bytes)
+    }
+
+    fn write_at(&mut self, at: u64, bytes: &[u8]) -> Result<(), MergeError> {
+        let file = self.file.as_file_mut();
+        let written = file.seek(SeekFrom::Start(at)).and_then(|_| file.write_all(bytes));
+        written.map_err(|error| MergeError::write(self.file.path(), error))
+    }
+}
+
+/// A file with all its bytes, under its temporary name.
+#[derive(Debug)]
+pub(super) struct SealedVolume {
+    pub(super) file: NamedTempFile,
+    layout: Layout,
+}
+
+impl SealedVolume {
+    /// The same members deflated, in another file.
+    pub(super) fn deflate(mut self, destination: &Destination) -> Result<NamedTempFile, MergeError> {
+        let mut target = destination.temporary()?;
+        match self.deflate_into(&mut target) {
+            Ok(()) => Ok(target),
+            Err(error) => Err(MergeError::write(target.path(), error)),
+        }
+    }
+
+    fn deflate_into(&mut self, target: &mut NamedTempFile) -> io::Result<()> {
+        let source = self.file.as_file_mut();
+        let target = target.as_file_mut();
+        let mut members = Vec::with_capacity(MEMBERS.len());
+        for position in 0..MEMBERS.len() {
+            source.seek(SeekFrom::Start(self.layout.data_offset(position)))?;
+            let size = self.layout.size(position);
+            let mut reader = BufReader::new(&*source).take(size);
+            members.push(npz::write_deflated_member(
+                target,
+                self.layout.name(position),
+                size,
+                &mut reader,
+            )?);
+        }
+        let end = target.stream_position()?;
+        target.write_all(&DeflatedMember::directory(&members, end))
+    }
+}
+
+/// The metadata member: header and its one row.
+fn encode_metadata(metadata: &Metadata) -> Vec<u8> {
+    // Strings, numbers and lists of them: always JSON.
+    let text = serde_json::to_string(metadata).unwrap_or_default();
+    let width = npz::text_width(&text);
+    let mut member = ArrayHeader::vector(Element::Text { width }, 1).to_bytes();
+    npz::encode_text(&text, width, &mut member);
+    member
+}
+
+/// Rows of text of one width as rows of another, larger one.
+fn widen(rows: &[u8], from: usize, to: usize) -> Vec<u8> {
+    let mut wide = Vec::with_capacity(rows.len() / from.max(1) * to);
+    for row in rows.chunks_exact(from.max(1)) {
+        wide.extend_from_slice(row);
+        wide.resize(wide.len() + to.saturating_sub(from), 0);
+    }
+    wide
+}
