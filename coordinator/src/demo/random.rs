@@ -15,7 +15,7 @@ impl Random {
         let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
-        Self(seed ^ hash)
+        Self::new(seed ^ hash)
     }
 
     pub(super) fn next(&mut self) -> u64 {

@@ -159,6 +159,11 @@ pub struct Places {
 }
 
 impl Places {
+    /// The hub as the environment says, the run's store where there is one, and nobody told of progress.
+    pub fn from_environment(store: Option<crate::store::Store>) -> Self {
+        Self { hub: HubSettings::from_environment(), store, progress: None }
+    }
+
     fn report(&self, file: &ModelFile, done: u64) {
         if let Some(progress) = &self.progress {
             progress(&Progress {
