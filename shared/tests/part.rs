@@ -1,4 +1,7 @@
 //! Parts: built, validated, and broken in every way.
+
+#![allow(clippy::unwrap_used, reason = "a failed test panics")]
+
 use bytes::Bytes;
 use proptest::prelude::*;
 use shared::ids::{ContentName, Sha16, ShardId};
