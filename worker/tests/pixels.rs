@@ -1,6 +1,9 @@
 //! Pixels against the reference: every picture of `reference/cases.json` through decoding, resizing
 //! and patches; a slow resize against the fast one; damaged files.
 
+// Helpers of tests are not seen as tests by this lint.
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -85,7 +88,7 @@ fn pictures_equal_the_reference() {
         }
         checked += 1;
     }
-    assert_eq!(checked, 30, "cases with pictures that can be used");
+    assert_eq!(checked, 29, "cases with pictures that can be used");
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! Prompts against the reference: token ids and positions of every case in `reference/cases.json`.
 
+// Helpers of tests are not seen as tests by this lint.
+#![allow(clippy::unwrap_used)]
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex};

@@ -15,14 +15,18 @@ const DECODER_MEMORY: u64 = super::DECODE_LIMIT * 16;
 
 /// Decodes a picture to RGB as Pillow does, the first frame of several.
 ///
-/// RGBA is laid over white; any other alpha, a transparent colour and an EXIF orientation are
-/// ignored; 16-bit grey is clipped at 255; other 16-bit channels keep their high byte.
+/// RGBA and 16-bit grey with alpha are laid over white; the alpha of 8-bit grey, a transparent colour and
+/// an EXIF orientation are ignored; 16-bit grey is clipped at 255; other 16-bit channels keep their high
+/// byte.
 pub fn decode(bytes: &[u8]) -> Result<RgbImage, ImageError> {
     let Header { format, .. } = read_header(bytes)?;
     guarded(|| match format {
         Format::Png => png::decode(bytes),
         Format::Jpeg => jpeg::decode(bytes),
         Format::Gif => gif::decode(bytes),
+        Format::WebP if is_cut_webp(bytes) => {
+            Err(ImageError::Truncated("it is shorter than its header says".into()))
+        }
         Format::Bmp | Format::WebP | Format::Tiff => decode_with_image_crate(bytes, format),
     })
 }
@@ -47,6 +51,12 @@ pub(super) fn image_crate_error(error: image::ImageError) -> ImageError {
         }
         other => ImageError::Undecodable(other.to_string()),
     }
+}
+
+/// Whether a RIFF file is shorter than the size in its header. The decoder would read what there is.
+fn is_cut_webp(bytes: &[u8]) -> bool {
+    let size = bytes.get(4..).and_then(<[u8]>::first_chunk::<4>);
+    size.is_some_and(|size| bytes.len() < (u32::from_le_bytes(*size) as usize).saturating_add(8))
 }
 
 fn decode_with_image_crate(bytes: &[u8], format: Format) -> Result<RgbImage, ImageError> {

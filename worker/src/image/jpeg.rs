@@ -48,7 +48,11 @@ fn with_source<T>(
             rest: bytes,
             overrun: &overrun,
         };
-        work(Decompress::builder().from_reader(source).map_err(jpeg_error)?)
+        work(
+            Decompress::builder()
+                .from_reader(source)
+                .map_err(|error| jpeg_error(&error))?,
+        )
     });
     if overrun.get() {
         Err(ImageError::Truncated("its data end early".into()))
@@ -57,7 +61,7 @@ fn with_source<T>(
     }
 }
 
-fn jpeg_error(error: io::Error) -> ImageError {
+fn jpeg_error(error: &io::Error) -> ImageError {
     ImageError::Undecodable(error.to_string())
 }
 
@@ -96,8 +100,8 @@ pub fn decode(bytes: &[u8]) -> Result<RgbImage, ImageError> {
             4 => ColorSpace::JCS_CMYK,
             count => return Err(ImageError::Undecodable(format!("it has {count} colour channels"))),
         };
-        let mut file = file.to_colorspace(colours).map_err(jpeg_error)?;
-        let values = file.read_scanlines::<u8>().map_err(jpeg_error)?;
+        let mut file = file.to_colorspace(colours).map_err(|error| jpeg_error(&error))?;
+        let values = file.read_scanlines::<u8>().map_err(|error| jpeg_error(&error))?;
         let pixels = match colours {
             ColorSpace::JCS_GRAYSCALE => values.into_iter().flat_map(|level| [level; 3]).collect(),
             ColorSpace::JCS_CMYK => values

@@ -99,8 +99,12 @@ mod tests {
             .map(|row| row[0] * 127.5 + 127.5)
             .collect();
         assert_eq!(numbers, [0.0, 1.0, 4.0, 5.0, 2.0, 3.0, 6.0, 7.0]);
-        assert_eq!(rows[2 * AREA], LEVELS[100]);
-        assert_eq!(rows[3 * AREA], LEVELS[100]);
-        assert_eq!(rows[5 * AREA + 255], LEVELS[200]);
+        let start_of_channel = |channel: usize| rows[channel * 2 * AREA].to_bits();
+        assert_eq!(
+            [0, 1, 2].map(start_of_channel),
+            [0, 100, 200].map(|level: usize| LEVELS[level].to_bits())
+        );
+        let (first, second) = rows[..2 * AREA].split_at(AREA);
+        assert_eq!(first, second);
     }
 }

@@ -1,11 +1,15 @@
 //! PNG to RGB.
 //!
-//! As in Pillow, damage that leaves the pixels readable is no error: checksums of the pixel data are
-//! not compared, and nothing after the last row is read. A chunk before the pixel data must be whole.
+//! As in Pillow, a chunk before the pixel data must be whole and the compressed pixels must have their
+//! checksum, but the chunk checksums of the pixel data are not compared, and a file may lack all that
+//! comes after its last row.
 
-use std::io::{Cursor, ErrorKind};
+use std::io::{BufRead, Cursor, ErrorKind, Seek};
 
-use png::{BitDepth, ColorType, Decoder, DecodingError, Limits, Reader, Transformations};
+use png::{
+    BitDepth, ColorType, DecodeOptions, Decoder, DecodingError, InterlaceInfo, InterlacedRow, Limits, Reader,
+    Transformations, expand_interlaced_row,
+};
 
 use super::RgbImage;
 use super::colour::{clip_grey, push_over_white};
@@ -93,41 +97,83 @@ fn check_chunks_before_pixels(bytes: &[u8]) -> Result<(), ImageError> {
 /// Decodes the default image.
 pub fn decode(bytes: &[u8]) -> Result<RgbImage, ImageError> {
     check_chunks_before_pixels(bytes)?;
-    let mut decoder = Decoder::new_with_limits(
-        Cursor::new(bytes),
-        Limits {
-            bytes: DECODER_MEMORY,
-        },
-    );
+    let mut options = DecodeOptions::default();
+    options.set_ignore_crc(true);
+    options.set_ignore_adler32(false);
+    let mut decoder = Decoder::new_with_options(Cursor::new(bytes), options);
+    decoder.set_limits(Limits {
+        bytes: DECODER_MEMORY,
+    });
     decoder.set_transformations(Transformations::IDENTITY);
     decoder.set_ignore_text_chunk(true);
     decoder.set_ignore_iccp_chunk(true);
-    decoder.ignore_checksums(true);
     let mut reader = decoder.read_info().map_err(png_error)?;
     let rows = Rows::of(&reader);
-    let mut pixels = Vec::with_capacity(rows.width * reader.info().height as usize * 3);
+    let (width, height) = reader.info().size();
+    let mut pixels = Vec::with_capacity(rows.width * height as usize * 3);
     if reader.info().interlaced {
-        let size = reader
-            .output_buffer_size()
-            .ok_or_else(|| png_error(DecodingError::LimitsExceeded))?;
-        let mut raw = vec![0; size];
-        let info = reader.next_frame(&mut raw).map_err(png_error)?;
-        raw.chunks_exact(info.line_size)
+        let (raw, stride) = read_interlaced(&mut reader)?;
+        raw.chunks_exact(stride)
             .for_each(|row| rows.push_rgb(row, &mut pixels));
     } else {
-        for _ in 0..reader.info().height {
-            let row = reader.next_row().map_err(png_error)?;
-            let row =
-                row.ok_or_else(|| ImageError::Truncated("it has fewer rows than its header says".into()))?;
-            rows.push_rgb(row.data(), &mut pixels);
+        for _ in 0..height {
+            rows.push_rgb(next_row(&mut reader)?.data(), &mut pixels);
         }
     }
-    let (width, height) = reader.info().size();
+    check_after_pixels(&mut reader)?;
     Ok(RgbImage {
         width,
         height,
         pixels,
     })
+}
+
+fn next_row<R: BufRead + Seek>(reader: &mut Reader<R>) -> Result<InterlacedRow<'_>, ImageError> {
+    let row = reader.next_interlaced_row().map_err(png_error)?;
+    row.ok_or_else(|| ImageError::Truncated("it has fewer rows than its header says".into()))
+}
+
+/// Puts the rows of the seven passes in place. Returns the raw picture and the bytes of its rows.
+fn read_interlaced<R: BufRead + Seek>(reader: &mut Reader<R>) -> Result<(Vec<u8>, usize), ImageError> {
+    let too_large = || png_error(DecodingError::LimitsExceeded);
+    let (width, height) = reader.info().size();
+    let stride = reader.output_line_size(width).ok_or_else(too_large)?;
+    let bits = reader.info().bits_per_pixel() as u8;
+    let mut raw = vec![0; reader.output_buffer_size().ok_or_else(too_large)?];
+    for _ in 0..interlaced_rows(width, height) {
+        let row = next_row(reader)?;
+        if let InterlaceInfo::Adam7(place) = row.interlace() {
+            expand_interlaced_row(&mut raw, stride, row.data(), place, bits);
+        }
+    }
+    Ok((raw, stride))
+}
+
+/// The rows of the seven passes together; a pass without columns has none.
+fn interlaced_rows(width: u32, height: u32) -> u32 {
+    // Each pass: its first column and row, and the distance of its rows.
+    let passes = [
+        (0, 0, 8),
+        (4, 0, 8),
+        (0, 4, 8),
+        (2, 0, 4),
+        (0, 2, 4),
+        (1, 0, 2),
+        (0, 1, 2),
+    ];
+    passes
+        .iter()
+        .filter(|(column, _, _)| *column < width)
+        .map(|(_, row, distance)| height.saturating_sub(*row).div_ceil(*distance))
+        .sum()
+}
+
+/// Reads what the compressed pixels end with: a wrong checksum is an error, a missing one is not.
+fn check_after_pixels<R: BufRead + Seek>(reader: &mut Reader<R>) -> Result<(), ImageError> {
+    match reader.next_interlaced_row().map_err(png_error) {
+        Ok(_) | Err(ImageError::Truncated(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 fn png_error(error: DecodingError) -> ImageError {
@@ -148,7 +194,7 @@ struct Rows {
 }
 
 impl Rows {
-    fn of<R: std::io::BufRead + std::io::Seek>(reader: &Reader<R>) -> Self {
+    fn of<R: BufRead + Seek>(reader: &Reader<R>) -> Self {
         let info = reader.info();
         Self {
             width: info.width as usize,
@@ -173,11 +219,11 @@ impl Rows {
                 .0
                 .iter()
                 .for_each(|pixel| push_over_white(out, *pixel)),
+            // Pillow opens these as RGBA, though it drops the alpha of 8-bit ones.
             (ColorType::GrayscaleAlpha, BitDepth::Sixteen) => {
-                row.as_chunks::<4>()
-                    .0
-                    .iter()
-                    .for_each(|pixel| out.extend([pixel[0]; 3]));
+                for pixel in row.as_chunks::<4>().0 {
+                    push_over_white(out, [pixel[0], pixel[0], pixel[0], pixel[2]]);
+                }
             }
             (ColorType::GrayscaleAlpha, _) => {
                 row.as_chunks::<2>()
@@ -220,5 +266,75 @@ impl Rows {
             .get(start..start + 3)
             .and_then(|colour| colour.try_into().ok())
             .unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A picture of one row, with a palette of two colours and a transparent one.
+    fn encode(colour: ColorType, depth: BitDepth, width: u32, row: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut encoder = png::Encoder::new(&mut bytes, width, 1);
+        encoder.set_color(colour);
+        encoder.set_depth(depth);
+        if colour == ColorType::Indexed {
+            encoder.set_palette(&[10, 20, 30, 40, 50, 60][..]);
+            encoder.set_trns(&[0][..]);
+        }
+        encoder.write_header().unwrap().write_image_data(row).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn every_kind_of_pixel_is_converted_as_in_pillow() {
+        use BitDepth::{Eight, One, Sixteen, Two};
+        use ColorType::{Grayscale, GrayscaleAlpha, Indexed, Rgb, Rgba};
+        type Case = (ColorType, BitDepth, u32, &'static [u8], &'static [u8]);
+        let cases: [Case; 10] = [
+            (Grayscale, One, 2, &[0b0100_0000], &[0, 0, 0, 255, 255, 255]),
+            (Grayscale, Two, 2, &[0b0110_0000], &[85, 85, 85, 170, 170, 170]),
+            (Grayscale, Sixteen, 2, &[0, 9, 1, 0], &[9, 9, 9, 255, 255, 255]),
+            (GrayscaleAlpha, Eight, 1, &[7, 0], &[7, 7, 7]),
+            (GrayscaleAlpha, Sixteen, 1, &[7, 255, 0, 0], &[255, 255, 255]),
+            (Rgb, Sixteen, 1, &[1, 255, 2, 255, 3, 255], &[1, 2, 3]),
+            (Rgba, Eight, 1, &[1, 2, 3, 0], &[255, 255, 255]),
+            (Rgba, Sixteen, 1, &[1, 0, 2, 0, 3, 0, 255, 0], &[1, 2, 3]),
+            (Indexed, One, 2, &[0b0100_0000], &[10, 20, 30, 40, 50, 60]),
+            (Indexed, Eight, 2, &[1, 7], &[40, 50, 60, 0, 0, 0]),
+        ];
+        for (colour, depth, width, row, expected) in cases {
+            let picture = decode(&encode(colour, depth, width, row)).unwrap();
+            assert_eq!(picture.pixels, expected, "{colour:?} {depth:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_pillow_refuses_is_refused() {
+        let whole = encode(ColorType::Rgb, BitDepth::Eight, 1, &[1, 2, 3]);
+        // IEND takes 12 bytes; before it lie 4 of the chunk's checksum and 4 of the compressed data's.
+        let without_end = &whole[..whole.len() - 12];
+        assert_eq!(decode(without_end).unwrap().pixels, [1, 2, 3]);
+        assert!(has_end(&whole) && !has_end(without_end));
+        let mut chunk_checksum = whole.clone();
+        chunk_checksum[whole.len() - 13] ^= 1;
+        assert_eq!(decode(&chunk_checksum).unwrap().pixels, [1, 2, 3]);
+        let mut data_checksum = whole.clone();
+        data_checksum[whole.len() - 17] ^= 1;
+        assert!(matches!(decode(&data_checksum), Err(ImageError::Undecodable(_))));
+        let mut header_checksum = whole;
+        header_checksum[30] ^= 1;
+        assert!(matches!(
+            decode(&header_checksum),
+            Err(ImageError::Undecodable(_))
+        ));
+    }
+
+    #[test]
+    fn passes_without_columns_have_no_rows() {
+        assert_eq!(interlaced_rows(1, 1), 1);
+        assert_eq!(interlaced_rows(8, 8), 1 + 1 + 1 + 2 + 2 + 4 + 4);
+        assert_eq!(interlaced_rows(1, 8), 1 + 1 + 2 + 4);
     }
 }

@@ -31,7 +31,9 @@ pub fn positions(
     let mut token = 0;
     while token < token_ids.len() {
         if token_ids[token] != image_pad {
-            counters.iter_mut().for_each(|counter| counter.push(next));
+            for counter in &mut counters {
+                counter.push(next);
+            }
             next += 1;
             token += 1;
             continue;
