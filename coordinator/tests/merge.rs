@@ -1,5 +1,7 @@
 //! Merges of synthetic runs: the cases of a fleet that lost machines, and those of a person's folder.
 
+#![allow(clippy::unwrap_used, reason = "a failed test panics")]
+
 mod support;
 
 use std::io::Read as _;

@@ -1,4 +1,7 @@
 //! Parts: built, validated, and broken in every way.
+
+#![allow(clippy::unwrap_used, reason = "a failed test panics")]
+
 use bytes::Bytes;
 use proptest::prelude::*;
 use shared::ids::{ContentName, Sha16, ShardId};
@@ -46,7 +49,7 @@ fn plan() -> Plan {
 }
 
 fn shard() -> ShardRecord {
-    let ids: String = IDS.iter().map(|id| format!("{id}\n")).collect();
+    let ids = IDS.join("\n") + "\n";
     ShardRecord {
         id: ShardId(3),
         bundle: "000003-0123456789abcdef.tar".into(),
@@ -242,6 +245,9 @@ fn with_metadata(
     check(&named(&bytes), &bytes)
 }
 
+/// A word of the error, and what is done to the metadata.
+type Change = (&'static str, fn(&mut Metadata));
+
 #[test]
 fn metadata_that_does_not_fit_the_plan_or_the_rows_is_refused() {
     let part = written([0, 1, 3, 4]);
@@ -257,23 +263,23 @@ fn metadata_that_does_not_fit_the_plan_or_the_rows_is_refused() {
         ),
         "{error}"
     );
-    let changes: [(&str, fn(&mut Metadata)); 9] = [
+    let changes: [Change; 9] = [
         ("dim", |metadata| metadata.dim = 5),
         ("shard", |metadata| metadata.shard = Some(ShardId(4))),
         ("account", |metadata| metadata.count = 5),
         ("account", |metadata| metadata.failures = Some(vec![])),
         ("not in this shard", |metadata| {
-            metadata.failures.as_mut().unwrap()[0].index = 90
+            metadata.failures.as_mut().unwrap()[0].index = 90;
         }),
         ("its ids", |metadata| {
-            metadata.failures.as_mut().unwrap()[0].index -= 1
+            metadata.failures.as_mut().unwrap()[0].index -= 1;
         }),
         ("partial", |metadata| metadata.partial = 0),
         ("dropped image", |metadata| {
-            metadata.dropped_images.as_mut().unwrap()[0].id = "z".into()
+            metadata.dropped_images.as_mut().unwrap()[0].id = "z".into();
         }),
         ("null_embedding", |metadata| {
-            metadata.null_embedding = "AAAA".into()
+            metadata.null_embedding = "AAAA".into();
         }),
     ];
     for (word, change) in changes {

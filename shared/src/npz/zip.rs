@@ -98,7 +98,7 @@ impl Entry {
         let version = if wide.is_empty() && !self.wide { 20 } else { 45 };
         put32(bytes, CENTRAL_SIGNATURE);
         // Made by "Unix", so that the mode below counts.
-        put16(bytes, MADE_ON_UNIX | version);
+        put16(bytes, MADE_ON_UNIX + version);
         put16(bytes, version);
         self.put_common(bytes, self.uncompressed >= limit, self.compressed >= limit);
         put16(
@@ -205,7 +205,7 @@ pub(super) fn directory_bytes(entries: &[Entry], offset: u64, limit: u64) -> Vec
     if wide {
         put32(&mut bytes, END64_SIGNATURE);
         put64(&mut bytes, END64_SIZE as u64 - 12);
-        put16(&mut bytes, MADE_ON_UNIX | 45);
+        put16(&mut bytes, MADE_ON_UNIX + 45);
         put16(&mut bytes, 45);
         bytes.extend_from_slice(&[0; 8]);
         put64(&mut bytes, u64::from(count));

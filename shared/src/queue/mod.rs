@@ -17,14 +17,22 @@
 //! The queue is never the record: whatever it loses is rebuilt from the store
 //! ([`crate::laws::Law::StoreIsTheRecord`]).
 
+mod admission;
+pub mod clock;
+pub mod conformance;
 mod error;
+pub mod memory;
+mod rate;
+pub mod redis;
+pub mod transition;
 mod types;
+mod view;
 
 pub use error::{QueueError, QueueErrorKind};
 pub use types::{
-    Beat, BeatAnswer, BeatReply, BeatShard, Claim, ClaimReply, CompleteReply, CompletedPart, FailKind, FailReply,
-    ItemRange, Lease, LeaseSnapshot, NewShard, QueueSettings, ReleaseReply, RunState, ServerTime, ShardCounts,
-    ShardFailure, ShardState, Snapshot, WorkerInfo, WorkerSnapshot,
+    Beat, BeatAnswer, BeatReply, BeatShard, Claim, ClaimReply, CompleteReply, CompletedPart, FailKind,
+    FailReply, ItemRange, Lease, LeaseSnapshot, NewShard, QueueSettings, ReleaseReply, RunState, ServerTime,
+    ShardCounts, ShardFailure, ShardState, Snapshot, WorkerInfo, WorkerSnapshot,
 };
 
 use async_trait::async_trait;
@@ -40,7 +48,8 @@ pub trait Queue: Send + Sync {
     async fn add(&self, settings: &QueueSettings, shards: &[NewShard]) -> Result<u64, QueueError>;
 
     /// Reaps expired leases, then leases up to `claim.max` shards, lowest id first, in one atomic step.
-    /// The same (worker, nonce) gets the same answer again while those leases stand.
+    /// The same (worker, nonce) gets the same answer again while those leases stand; afterwards the
+    /// worker's last nonce gets [`ClaimReply::Wait`], so that a repeat arriving late takes nothing.
     async fn claim(&self, claim: &Claim) -> Result<ClaimReply, QueueError>;
 
     /// Extends the leases this worker still holds and records its progress.
@@ -76,6 +85,14 @@ pub trait Queue: Send + Sync {
     /// What the store says wins: a part makes the shard done whatever its state was (a lease on it is
     /// cancelled); no part makes a done shard pending. Other states stay as they are.
     async fn reconcile(&self, shard: ShardId, part: Option<&CompletedPart>) -> Result<(), QueueError>;
+
+    /// [`Queue::reconcile`] for many shards: a queue across a network overrides it to save round trips.
+    async fn reconcile_all(&self, shards: &[(ShardId, Option<CompletedPart>)]) -> Result<(), QueueError> {
+        for (shard, part) in shards {
+            self.reconcile(*shard, part.as_ref()).await?;
+        }
+        Ok(())
+    }
 
     /// Workers stay and claim nothing.
     async fn pause(&self) -> Result<(), QueueError>;

@@ -4,6 +4,8 @@
 //! The work is cut in three so that a pipeline can overlap it: [`Embedder::prepare_image`] and
 //! [`Embedder::prepare_item`] run on CPU threads, [`Embedder::embed`] runs a batch on the device.
 
+pub mod hash;
+
 use std::sync::Arc;
 
 /// An image ready for the model.
@@ -125,7 +127,8 @@ pub trait Embedder: Send + Sync {
 
     /// Builds the prompt and tokenises it; text is cut at the end to fit. CPU only. `None` and no
     /// images is the literal `NULL`, an empty string is an empty turn.
-    fn prepare_item(&self, text: Option<&str>, images: Vec<PreparedImage>) -> Result<PreparedItem, ItemError>;
+    fn prepare_item(&self, text: Option<&str>, images: Vec<PreparedImage>)
+    -> Result<PreparedItem, ItemError>;
 
     /// Vectors of norm 1, one for each item, in order. The result of an item depends on its batch in
     /// the last bits only.

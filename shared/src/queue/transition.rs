@@ -1,0 +1,628 @@
+//! The shard state machine: the one place that says which changes are legal.
+//!
+//! [`apply`] is pure: it takes a shard, what happened, the moment it happened and the run's settings,
+//! and gives the shard as it is afterwards, or says why the change is refused. [`super::memory`] is
+//! built on it; the Lua library of [`super::redis`] states the same rules and is tested against it.
+//!
+//! Ownership and change stand together: an event that ends or extends a lease names its worker and its
+//! token, and is refused unless both are those of the lease that stands
+//! ([`crate::laws::Law::LeasesAreFenced`]). A lease whose time has passed stands until it is reaped:
+//! its worker may still extend or end it, since nobody else can hold the shard before that.
+
+use std::time::Duration;
+
+use crate::ids::{ClaimNonce, ContentName, LeaseToken, WorkerId};
+
+use super::{CompletedPart, FailKind, ItemRange, QueueSettings, ServerTime, ShardState};
+
+/// The longest failure message kept, in bytes.
+pub const MESSAGE_LIMIT: usize = 1000;
+
+/// A shard as a queue knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shard {
+    /// Its bundle.
+    pub bundle: ContentName,
+    /// How many items it has.
+    pub items: u64,
+    /// Where it stands.
+    pub state: State,
+    /// What went wrong so far; empty once it is done.
+    pub trouble: Trouble,
+    /// How its last lease was ended by its worker, so that a repeated call gets the same answer. A
+    /// lost lease leaves nothing here.
+    pub ended: Option<Ended>,
+}
+
+/// Where a shard stands, with what that state needs to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// Waits to be claimed.
+    Pending,
+    /// Held.
+    Leased(Held),
+    /// Waits for its backoff.
+    Delayed {
+        /// When it is pending again.
+        until: ServerTime,
+    },
+    /// A part exists.
+    Done(CompletedPart),
+    /// Given up.
+    Dead,
+}
+
+/// A lease from the queue's side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// Who holds it.
+    pub worker: WorkerId,
+    /// The token that every call on it carries.
+    pub token: LeaseToken,
+    /// The claim that made it.
+    pub nonce: ClaimNonce,
+    /// When it may be reaped.
+    pub expires_at: ServerTime,
+    /// Items embedded so far, by the last beat.
+    pub items_done: u64,
+    /// The batch that runs, by the last beat.
+    pub in_flight: Option<ItemRange>,
+}
+
+/// A shard's history of failures.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Trouble {
+    /// Failures that were the shard's.
+    pub attempts: u32,
+    /// Leases lost.
+    pub lost_leases: u32,
+    /// The last reason.
+    pub message: String,
+    /// The worker that was lost last with a batch in flight, and that batch.
+    pub suspect: Option<(WorkerId, ItemRange)>,
+    /// Where two leases were lost on different workers: to be bisected in child processes.
+    pub isolate: Option<ItemRange>,
+}
+
+/// The end of a lease, as its worker was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// The lease.
+    pub token: LeaseToken,
+    /// How it ended.
+    pub how: EndedBy,
+}
+
+/// How a worker ended a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndedBy {
+    /// With a part.
+    Completed,
+    /// With a failure; the shard is tried again.
+    Retry,
+    /// With a failure; the shard is dead.
+    Dead,
+    /// By giving it back.
+    Released,
+}
+
+/// What happens to a shard.
+#[derive(Debug, Clone)]
+pub enum Event<'a> {
+    /// A worker claims it.
+    Claim {
+        /// Who.
+        worker: &'a WorkerId,
+        /// Under which claim.
+        nonce: &'a ClaimNonce,
+        /// The token made for this lease.
+        token: LeaseToken,
+    },
+    /// Its worker lives.
+    Beat {
+        /// Who.
+        worker: &'a WorkerId,
+        /// Its token.
+        token: LeaseToken,
+        /// Items embedded so far.
+        items_done: u64,
+        /// The batch that runs.
+        in_flight: Option<ItemRange>,
+    },
+    /// The reaper passes.
+    Expire,
+    /// The promoter of delayed shards passes.
+    Promote,
+    /// Its worker has uploaded a part.
+    Complete {
+        /// Who.
+        worker: &'a WorkerId,
+        /// Its token.
+        token: LeaseToken,
+        /// The part.
+        part: &'a CompletedPart,
+    },
+    /// Its worker failed.
+    Fail {
+        /// Who.
+        worker: &'a WorkerId,
+        /// Its token.
+        token: LeaseToken,
+        /// Whose fault it was.
+        kind: FailKind,
+        /// The reason.
+        message: &'a str,
+    },
+    /// Its worker gives it back.
+    Release {
+        /// Who.
+        worker: &'a WorkerId,
+        /// Its token.
+        token: LeaseToken,
+    },
+    /// The store holds a valid part.
+    PartFound(&'a CompletedPart),
+    /// The store holds none.
+    PartGone,
+    /// A person brings it back from the dead.
+    RequeueDead,
+    /// A person wants another try at its failed items.
+    RequeueDone,
+}
+
+/// Why a change is not made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The caller's lease does not stand: it was reaped, or it never was.
+    NotHeld,
+    /// The caller ended this lease before, in this way.
+    AlreadyEnded(EndedBy),
+    /// The shard is done, so its lease does not stand.
+    Cancelled,
+    /// The event has nothing to do in this state, or its time has not come.
+    NothingToDo,
+}
+
+impl State {
+    /// The state's name.
+    pub fn name(&self) -> ShardState {
+        match self {
+            Self::Pending => ShardState::Pending,
+            Self::Leased(_) => ShardState::Leased,
+            Self::Delayed { .. } => ShardState::Delayed,
+            Self::Done(_) => ShardState::Done,
+            Self::Dead => ShardState::Dead,
+        }
+    }
+}
+
+impl Shard {
+    /// A shard fresh from the plan: done where it has a part, else pending.
+    pub fn new(bundle: ContentName, items: u64, part: Option<CompletedPart>) -> Self {
+        let state = part.map_or(State::Pending, State::Done);
+        Self {
+            bundle,
+            items,
+            state,
+            trouble: Trouble::default(),
+            ended: None,
+        }
+    }
+
+    /// The lease, where this worker and token hold it.
+    fn held_by(&self, worker: &WorkerId, token: LeaseToken) -> Result<&Held, Refusal> {
+        match &self.state {
+            State::Leased(held) if held.worker == *worker && held.token == token => Ok(held),
+            _ => Err(self.refusal(token)),
+        }
+    }
+
+    fn refusal(&self, token: LeaseToken) -> Refusal {
+        match (self.ended, &self.state) {
+            (Some(ended), _) if ended.token == token => Refusal::AlreadyEnded(ended.how),
+            (_, State::Done(_)) => Refusal::Cancelled,
+            _ => Refusal::NotHeld,
+        }
+    }
+}
+
+/// The shard after `event` at `now`, or why nothing changes.
+pub fn apply(
+    shard: &Shard,
+    event: &Event<'_>,
+    now: ServerTime,
+    settings: &QueueSettings,
+) -> Result<Shard, Refusal> {
+    match *event {
+        Event::Claim { worker, nonce, token } => claim(shard, worker, nonce, token, now, settings),
+        Event::Beat {
+            worker,
+            token,
+            items_done,
+            in_flight,
+        } => {
+            let held = shard.held_by(worker, token)?;
+            let expires_at = later(now, settings.lease);
+            Ok(with_state(
+                shard,
+                State::Leased(Held {
+                    expires_at,
+                    items_done,
+                    in_flight,
+                    ..held.clone()
+                }),
+            ))
+        }
+        Event::Expire => match &shard.state {
+            State::Leased(held) if held.expires_at <= now => Ok(lose(shard, held, settings)),
+            _ => Err(Refusal::NothingToDo),
+        },
+        Event::Promote => match shard.state {
+            State::Delayed { until } if until <= now => Ok(with_state(shard, State::Pending)),
+            _ => Err(Refusal::NothingToDo),
+        },
+        Event::Complete { worker, token, part } => {
+            shard.held_by(worker, token)?;
+            let ended = Some(Ended {
+                token,
+                how: EndedBy::Completed,
+            });
+            Ok(Shard {
+                ended,
+                ..done(shard, part)
+            })
+        }
+        Event::Fail {
+            worker,
+            token,
+            kind,
+            message,
+        } => {
+            shard.held_by(worker, token)?;
+            Ok(fail(shard, token, kind, message, now, settings))
+        }
+        Event::Release { worker, token } => {
+            shard.held_by(worker, token)?;
+            let ended = Some(Ended {
+                token,
+                how: EndedBy::Released,
+            });
+            Ok(Shard {
+                ended,
+                ..with_state(shard, State::Pending)
+            })
+        }
+        Event::PartFound(part) => Ok(done(shard, part)),
+        Event::PartGone | Event::RequeueDone => match shard.state {
+            State::Done(_) => Ok(with_state(shard, State::Pending)),
+            _ => Err(Refusal::NothingToDo),
+        },
+        Event::RequeueDead => match shard.state {
+            State::Dead => Ok(Shard {
+                trouble: Trouble::default(),
+                ..with_state(shard, State::Pending)
+            }),
+            _ => Err(Refusal::NothingToDo),
+        },
+    }
+}
+
+/// Cuts a failure message to [`MESSAGE_LIMIT`] bytes, never inside a character.
+pub fn cap_message(message: &str) -> &str {
+    &message[..message.floor_char_boundary(MESSAGE_LIMIT)]
+}
+
+/// `now` and a while.
+pub fn later(now: ServerTime, duration: Duration) -> ServerTime {
+    ServerTime(now.0.saturating_add(microseconds(duration)))
+}
+
+/// Whole microseconds.
+pub fn microseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn with_state(shard: &Shard, state: State) -> Shard {
+    Shard {
+        state,
+        ..shard.clone()
+    }
+}
+
+fn done(shard: &Shard, part: &CompletedPart) -> Shard {
+    Shard {
+        trouble: Trouble::default(),
+        ..with_state(shard, State::Done(part.clone()))
+    }
+}
+
+fn claim(
+    shard: &Shard,
+    worker: &WorkerId,
+    nonce: &ClaimNonce,
+    token: LeaseToken,
+    now: ServerTime,
+    settings: &QueueSettings,
+) -> Result<Shard, Refusal> {
+    if shard.state != State::Pending {
+        return Err(Refusal::NothingToDo);
+    }
+    let held = Held {
+        worker: worker.clone(),
+        token,
+        nonce: nonce.clone(),
+        expires_at: later(now, settings.lease),
+        items_done: 0,
+        in_flight: None,
+    };
+    Ok(with_state(shard, State::Leased(held)))
+}
+
+/// A lease was lost: counted apart from failures, since a box that vanished is not poison.
+fn lose(shard: &Shard, held: &Held, settings: &QueueSettings) -> Shard {
+    let mut trouble = shard.trouble.clone();
+    trouble.lost_leases += 1;
+    trouble.message = format!("{} leases lost, the last by {}", trouble.lost_leases, held.worker);
+    if let Some(range) = held.in_flight {
+        if let Some((earlier, suspected)) = &trouble.suspect
+            && *earlier != held.worker
+            && let Some(shared) = intersection(*suspected, range)
+        {
+            trouble.isolate = Some(shared);
+        }
+        trouble.suspect = Some((held.worker.clone(), range));
+    }
+    let dead = trouble.lost_leases >= settings.max_lost_leases;
+    let state = if dead { State::Dead } else { State::Pending };
+    Shard {
+        trouble,
+        ..with_state(shard, state)
+    }
+}
+
+fn fail(
+    shard: &Shard,
+    token: LeaseToken,
+    kind: FailKind,
+    message: &str,
+    now: ServerTime,
+    settings: &QueueSettings,
+) -> Shard {
+    let mut trouble = shard.trouble.clone();
+    cap_message(message).clone_into(&mut trouble.message);
+    let (state, how) = match kind {
+        FailKind::Host => (State::Pending, EndedBy::Retry),
+        FailKind::Retry => {
+            trouble.attempts += 1;
+            if trouble.attempts >= settings.max_attempts {
+                (State::Dead, EndedBy::Dead)
+            } else {
+                let until = ServerTime(
+                    now.0
+                        .saturating_add(backoff_microseconds(trouble.attempts, settings)),
+                );
+                (State::Delayed { until }, EndedBy::Retry)
+            }
+        }
+    };
+    Shard {
+        trouble,
+        ended: Some(Ended { token, how }),
+        ..with_state(shard, state)
+    }
+}
+
+/// The delay after the `attempts`-th failure: the first backoff, doubled with every further one.
+fn backoff_microseconds(attempts: u32, settings: &QueueSettings) -> u64 {
+    let doublings = attempts.saturating_sub(1);
+    let grown = 2u64.checked_pow(doublings).map_or(u64::MAX, |factor| {
+        microseconds(settings.first_backoff).saturating_mul(factor)
+    });
+    grown.min(microseconds(settings.longest_backoff))
+}
+
+/// Batches differ between workers with other budgets, so what kills both lies where they overlap.
+fn intersection(a: ItemRange, b: ItemRange) -> Option<ItemRange> {
+    let range = ItemRange {
+        first: a.first.max(b.first),
+        end: a.end.min(b.end),
+    };
+    (range.first < range.end).then_some(range)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{Sha16, ShardId};
+
+    const NOW: ServerTime = ServerTime(1_000_000_000);
+
+    fn name(text: &str) -> ContentName {
+        ContentName {
+            shard: ShardId(1),
+            sha: Sha16::of(text.as_bytes()),
+        }
+    }
+
+    fn part() -> CompletedPart {
+        CompletedPart {
+            name: name("part"),
+            embedded: 9,
+            failed: 1,
+        }
+    }
+
+    fn pending() -> Shard {
+        Shard::new(name("bundle"), 10, None)
+    }
+
+    fn worker(id: &str) -> WorkerId {
+        WorkerId(id.to_owned())
+    }
+
+    fn leased(shard: &Shard, id: &str, token: u64) -> Shard {
+        let (worker, nonce) = (worker(id), ClaimNonce("n".to_owned()));
+        let event = Event::Claim {
+            worker: &worker,
+            nonce: &nonce,
+            token: LeaseToken(token),
+        };
+        apply(shard, &event, NOW, &QueueSettings::default()).unwrap()
+    }
+
+    fn lost_in(shard: &Shard, id: &str, token: u64, range: Option<(u32, u32)>) -> Shard {
+        let held = leased(shard, id, token);
+        let in_flight = range.map(|(first, end)| ItemRange { first, end });
+        let worker = worker(id);
+        let beat = Event::Beat {
+            worker: &worker,
+            token: LeaseToken(token),
+            items_done: 0,
+            in_flight,
+        };
+        let settings = QueueSettings::default();
+        let beaten = apply(&held, &beat, NOW, &settings).unwrap();
+        apply(&beaten, &Event::Expire, later(NOW, settings.lease), &settings).unwrap()
+    }
+
+    #[test]
+    fn every_state_takes_only_its_own_events() {
+        let settings = QueueSettings::default();
+        let (owner, nonce, part) = (worker("w"), ClaimNonce("n".to_owned()), part());
+        let token = LeaseToken(7);
+        let held = leased(&pending(), "w", 7);
+        let fail = |kind| Event::Fail {
+            worker: &owner,
+            token,
+            kind,
+            message: "m",
+        };
+        let delayed = apply(&held, &fail(FailKind::Retry), NOW, &settings).unwrap();
+        let dead = Shard {
+            state: State::Dead,
+            ..pending()
+        };
+        let finished = Shard::new(name("bundle"), 10, Some(part.clone()));
+        let far = later(NOW, Duration::from_secs(3600));
+        let events = [
+            Event::Claim {
+                worker: &owner,
+                nonce: &nonce,
+                token: LeaseToken(8),
+            },
+            Event::Beat {
+                worker: &owner,
+                token,
+                items_done: 1,
+                in_flight: None,
+            },
+            Event::Expire,
+            Event::Promote,
+            Event::Complete {
+                worker: &owner,
+                token,
+                part: &part,
+            },
+            fail(FailKind::Retry),
+            fail(FailKind::Host),
+            Event::Release {
+                worker: &owner,
+                token,
+            },
+            Event::PartFound(&part),
+            Event::PartGone,
+            Event::RequeueDead,
+            Event::RequeueDone,
+        ];
+        // One column per event above: p, l, D, d, x name the state that follows, - is a refusal.
+        let table = [
+            (pending(), "l-------d---"),
+            (held, "-lp-dDppd---"),
+            (delayed, "---p----d---"),
+            (finished, "--------dp-p"),
+            (dead, "--------d-p-"),
+        ];
+        for (shard, expected) in table {
+            let got: String = events
+                .iter()
+                .map(
+                    |event| match apply(&shard, event, far, &settings).map(|after| after.state.name()) {
+                        Ok(ShardState::Pending) => 'p',
+                        Ok(ShardState::Leased) => 'l',
+                        Ok(ShardState::Delayed) => 'D',
+                        Ok(ShardState::Done) => 'd',
+                        Ok(ShardState::Dead) => 'x',
+                        Err(_) => '-',
+                    },
+                )
+                .collect();
+            assert_eq!(got, expected, "{:?}", shard.state);
+        }
+    }
+
+    #[test]
+    fn time_not_come_is_nothing_to_do() {
+        let settings = QueueSettings::default();
+        let held = leased(&pending(), "w", 7);
+        assert_eq!(
+            apply(&held, &Event::Expire, NOW, &settings),
+            Err(Refusal::NothingToDo)
+        );
+        let owner = worker("w");
+        let fail = Event::Fail {
+            worker: &owner,
+            token: LeaseToken(7),
+            kind: FailKind::Retry,
+            message: "m",
+        };
+        let delayed = apply(&held, &fail, NOW, &settings).unwrap();
+        assert_eq!(
+            apply(&delayed, &Event::Promote, NOW, &settings),
+            Err(Refusal::NothingToDo)
+        );
+    }
+
+    #[test]
+    fn another_token_or_another_worker_changes_nothing() {
+        let settings = QueueSettings::default();
+        let held = leased(&pending(), "w", 7);
+        for (id, token) in [("w", 6), ("v", 7)] {
+            let other = worker(id);
+            let event = Event::Release {
+                worker: &other,
+                token: LeaseToken(token),
+            };
+            assert_eq!(apply(&held, &event, NOW, &settings), Err(Refusal::NotHeld));
+        }
+    }
+
+    #[test]
+    fn backoff_doubles_up_to_its_bound() {
+        let settings = QueueSettings::default();
+        let seconds: Vec<u64> = [1, 2, 3, 7, 8, 40, 100]
+            .iter()
+            .map(|n| backoff_microseconds(*n, &settings) / 1_000_000)
+            .collect();
+        assert_eq!(seconds, [5, 10, 20, 320, 600, 600, 600]);
+    }
+
+    #[test]
+    fn isolation_needs_two_workers_lost_in_overlapping_batches() {
+        let same_worker = lost_in(&lost_in(&pending(), "a", 1, Some((0, 8))), "a", 2, Some((0, 8)));
+        assert_eq!(same_worker.trouble.isolate, None);
+        let apart = lost_in(&lost_in(&pending(), "a", 1, Some((0, 4))), "b", 2, Some((4, 8)));
+        assert_eq!(apart.trouble.isolate, None);
+        let between = lost_in(&lost_in(&pending(), "a", 1, Some((0, 4))), "c", 2, None);
+        let overlapping = lost_in(&between, "b", 3, Some((2, 8)));
+        assert_eq!(overlapping.trouble.isolate, Some(ItemRange { first: 2, end: 4 }));
+        assert_eq!(overlapping.trouble.lost_leases, 3);
+        assert_eq!(overlapping.trouble.attempts, 0);
+    }
+
+    #[test]
+    fn messages_are_cut_between_characters() {
+        let long = "한".repeat(400);
+        assert_eq!(cap_message(&long).len(), 999);
+        assert_eq!(cap_message("short"), "short");
+    }
+}

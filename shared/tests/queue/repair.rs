@@ -1,0 +1,133 @@
+//! Sets that somebody has damaged, and runs that are forgotten.
+
+use shared::queue::{ClaimReply, Queue, QueueSettings};
+
+use crate::common::redis_server::RedisServer;
+use crate::{claim, lease, shards};
+
+fn run_raw(connection: &mut redis::Connection, command: &str) {
+    let mut words = command.split_whitespace();
+    let mut raw = redis::cmd(words.next().expect("a command"));
+    for word in words {
+        raw.arg(word);
+    }
+    raw.exec(connection).expect("the command");
+}
+
+#[tokio::test]
+async fn the_audit_puts_every_shard_into_the_set_of_its_state() {
+    let Some(server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let queue = server.loaded_queue("audit").await;
+    queue.add(&QueueSettings::default(), &shards(8)).await.unwrap();
+    assert_eq!(lease(&queue, "a", 2).await.len(), 2);
+    assert_eq!(queue.audit().await.unwrap(), 0);
+    let damage = [
+        "ZREM fleet:{audit}:leased 000000", // held without a time: would be held for ever
+        "ZREM fleet:{audit}:held:a 000001", // not found again by its claim
+        "ZREM fleet:{audit}:pending 000002", // in no set
+        "ZADD fleet:{audit}:dead 3 000003", // in two sets
+        "ZREM fleet:{audit}:shards 000004", // not counted
+        "HDEL fleet:{audit}:shard:000005 state", // without a state
+        "HSET fleet:{audit}:shard:000006 state leased", // held by nobody
+        "DEL fleet:{audit}:shard:000007",   // its record is lost
+    ];
+    for command in damage {
+        run_raw(&mut server.raw(), command);
+    }
+    assert_eq!(queue.audit().await.unwrap(), damage.len() as u64);
+    assert_eq!(queue.audit().await.unwrap(), 0);
+    let counts = queue.snapshot().await.unwrap().unwrap().shards;
+    assert_eq!((counts.leased, counts.pending, counts.total()), (2, 5, 7));
+    assert_eq!(
+        queue.add(&QueueSettings::default(), &shards(8)).await.unwrap(),
+        1,
+        "the lost one comes back"
+    );
+    assert_eq!(lease(&queue, "b", 100).await.len(), 6);
+}
+
+#[tokio::test]
+async fn a_claim_meets_damage_without_harm() {
+    let Some(server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let queue = server.loaded_queue("damaged").await;
+    queue.add(&QueueSettings::default(), &shards(3)).await.unwrap();
+    run_raw(&mut server.raw(), "DEL fleet:{damaged}:shard:000000");
+    run_raw(&mut server.raw(), "HSET fleet:{damaged}:shard:000001 state dead");
+    assert!(
+        matches!(claim(&queue, "a", 2).await.unwrap(), ClaimReply::Wait(_)),
+        "both were damaged"
+    );
+    assert_eq!(lease(&queue, "a", 2).await.len(), 1);
+    assert_eq!(queue.audit().await.unwrap(), 0, "the claim has settled them");
+    assert_eq!(queue.snapshot().await.unwrap().unwrap().shards.dead, 1);
+}
+
+#[tokio::test]
+async fn forget_leaves_no_key_and_can_be_cut_short() {
+    let Some(server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let queue = server.loaded_queue("gone").await;
+    let other = server.queue("other");
+    for run in [&queue, &other] {
+        run.add(&QueueSettings::default(), &shards(1300)).await.unwrap();
+        lease(run, "a", 5).await;
+    }
+    // One step of several, and then the coordinator is no more.
+    let left: u64 = redis::cmd("FCALL")
+        .arg("fleet_v1_forget")
+        .arg(1)
+        .arg("fleet:{gone}:run")
+        .query(&mut server.raw())
+        .unwrap();
+    assert_eq!(left, 800);
+    assert_eq!(claim(&queue, "a", 1).await.unwrap(), ClaimReply::UnknownRun);
+    assert_eq!(
+        queue.add(&QueueSettings::default(), &shards(600)).await.unwrap(),
+        600,
+        "afresh"
+    );
+    assert_eq!(queue.snapshot().await.unwrap().unwrap().shards.pending, 600);
+    queue.forget().await.unwrap();
+    let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut server.raw()).unwrap();
+    assert!(
+        keys.iter().all(|key| key.starts_with("fleet:{other}:")),
+        "{keys:?}"
+    );
+    assert_eq!(lease(&other, "a", 5).await.len(), 5, "another run is left alone");
+}
+
+/// While shards are being added in batches, the first ones are not taken for all there are.
+#[tokio::test]
+async fn nothing_is_finished_before_all_is_added() {
+    let Some(server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let queue = server.loaded_queue("batches").await;
+    let mut all = shards(2);
+    for shard in &mut all {
+        shard.part = Some(crate::part(shard.id));
+    }
+    queue.add(&QueueSettings::default(), &all).await.unwrap();
+    assert_eq!(claim(&queue, "a", 1).await.unwrap(), ClaimReply::Finished);
+    // A batch that is not the last one: its sender is on its way with the next, or was killed.
+    let settings = ["60000000", "4", "8", "5000000", "600000000", "3"];
+    let mut first = redis::cmd("FCALL");
+    first
+        .arg("fleet_v1_add")
+        .arg(1)
+        .arg("fleet:{batches}:run")
+        .arg(&settings)
+        .arg("more");
+    first.exec(&mut server.raw()).unwrap();
+    assert!(matches!(
+        claim(&queue, "a", 1).await.unwrap(),
+        ClaimReply::Wait(_)
+    ));
+    queue.add(&QueueSettings::default(), &all).await.unwrap();
+    assert_eq!(claim(&queue, "a", 1).await.unwrap(), ClaimReply::Finished);
+}
