@@ -405,8 +405,8 @@ mod tests {
         let table = [
             (1.0, 0x3f80),
             (-2.0, 0xc000),
-            (1.003_906_25, 0x3f80),
-            (1.011_718_75, 0x3f82),
+            (f32::from_bits(0x3f80_8000), 0x3f80),
+            (f32::from_bits(0x3f81_8000), 0x3f82),
             (0.0, 0),
         ];
         for (value, expected) in table {
