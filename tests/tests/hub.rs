@@ -29,12 +29,14 @@ impl Scene {
             println!("skipped: no reference model; set EMBED_FLEET_SHARED");
             return None;
         };
-        let folder = tempfile::tempdir().unwrap();
-        checkpoint::split(&reference, folder.path(), 3).unwrap();
-        let hub = StandInHub::start(folder.path(), REPOSITORY).await.unwrap();
+        let folder = tempfile::tempdir().expect("the scene is set");
+        checkpoint::split(&reference, folder.path(), 3).expect("the scene is set");
+        let hub = StandInHub::start(folder.path(), REPOSITORY)
+            .await
+            .expect("the scene is set");
         Some(Self {
             folder,
-            cache: tempfile::tempdir().unwrap(),
+            cache: tempfile::tempdir().expect("the scene is set"),
             hub,
         })
     }
@@ -53,17 +55,24 @@ impl Scene {
     }
 
     async fn record(&self) -> ModelRecord {
-        resolve(&named("main"), &self.places(None)).await.unwrap().record
+        resolve(&named("main"), &self.places(None))
+            .await
+            .expect("the scene is set")
+            .record
     }
 
     /// Where the cache keeps a file's content while it grows.
     fn partial(&self, record: &ModelRecord, name: &str) -> PathBuf {
-        let file = record.files.iter().find(|file| file.name == name).unwrap();
+        let file = record
+            .files
+            .iter()
+            .find(|file| file.name == name)
+            .expect("the scene is set");
         let blobs = self
             .cache
             .path()
             .join("models--Qwen--Qwen3-VL-Embedding-Tiny/blobs");
-        std::fs::create_dir_all(&blobs).unwrap();
+        std::fs::create_dir_all(&blobs).expect("the scene is set");
         blobs.join(format!("{}.partial", file.sha256))
     }
 
@@ -97,7 +106,11 @@ fn assert_same_files(record: &ModelRecord, left: &Path, right: &Path) {
             std::fs::read(left.join(&file.name)),
             std::fs::read(right.join(&file.name)),
         );
-        assert!(left.unwrap() == right.unwrap(), "{} differs", file.name);
+        assert!(
+            left.expect("the scene is set") == right.expect("the scene is set"),
+            "{} differs",
+            file.name
+        );
     }
 }
 

@@ -50,7 +50,7 @@ pub fn write_figures(dir: &Path, seed: u64) -> Result<usize, DemoError> {
         let path = dir.join(stored_path(number));
         make_folder(path.parent().unwrap_or(dir))?;
         let image = draw(number, seed);
-        let bytes = encode(&image, is_jpeg(number)).map_err(|error| DemoError::encode(&path, error))?;
+        let bytes = encode(&image, is_jpeg(number)).map_err(|error| DemoError::encode(&path, &error))?;
         let length = if number == TRUNCATED {
             bytes.len() / 2
         } else {
@@ -63,12 +63,12 @@ pub fn write_figures(dir: &Path, seed: u64) -> Result<usize, DemoError> {
 
 /// Where a figure lies.
 pub(super) fn stored_path(number: usize) -> String {
-    dated(number, number % 2 == 0)
+    dated(number, number.is_multiple_of(2))
 }
 
 /// How items name it: every third one with its date written the other way.
 pub(super) fn named_path(number: usize) -> String {
-    dated(number, (number % 2 == 0) != (number % 3 == 0))
+    dated(number, (number.is_multiple_of(2)) != (number.is_multiple_of(3)))
 }
 
 /// A path that no figure has.
@@ -115,7 +115,7 @@ fn draw(number: usize, seed: u64) -> RgbImage {
     canvas.into_image()
 }
 
-/// A triangle with its sides numbered, pale inside.
+/// A triangle with the lengths of its sides, pale inside.
 fn triangle(canvas: &mut Canvas, random: &mut Random) {
     let (width, height) = (canvas.width(), canvas.height());
     let apex = (
@@ -132,10 +132,12 @@ fn triangle(canvas: &mut Canvas, random: &mut Random) {
         (apex.1 + left.1 + right.1) / 3.0,
     );
     for (from, to) in [(apex, left), (left, right), (right, apex)] {
-        let middle = ((from.0 + to.0) / 2.0, (from.1 + to.1) / 2.0);
+        let middle = (from.0.midpoint(to.0), from.1.midpoint(to.1));
         let inward = |value: f32, centre: f32| value + (centre - value) * 0.28;
         let at = (inward(middle.0, centre.0) - 5.0, inward(middle.1, centre.1) - 6.0);
-        canvas.number(random.between(3, 19) as u32, at, 12.0, INK);
+        // A unit is 16 pixels, so that the three numbers are those of a triangle.
+        let length = (from.0 - to.0).hypot(from.1 - to.1) / 16.0;
+        canvas.number(length.round() as u32, at, 12.0, INK);
     }
     for corner in [apex, left, right] {
         canvas.disc(corner, 4.0, colour);

@@ -13,8 +13,8 @@ use super::{DemoError, make_folder, write_json};
 /// Items in all.
 const COUNT: usize = 300;
 
-/// Every third item or so names a figure.
-const FIGURE_EVERY: usize = 3;
+/// Of ten ordinary items, those that name a figure; spread so that every subject has some.
+const FIGURES_IN_TEN: usize = 3;
 
 /// What a run over the demo's items must report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -36,7 +36,8 @@ pub struct Expected {
 /// An item as the file has it. A text that is absent is another thing than an empty one.
 #[derive(Debug, Clone, Serialize)]
 struct Item {
-    item_id: String,
+    #[serde(rename = "item_id")]
+    id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<String>,
     images: Vec<String>,
@@ -130,7 +131,7 @@ fn item(number: usize, random: &mut Random, used: &mut HashSet<String>) -> Item 
         .iter()
         .find(|(at, _)| *at == number)
         .map(|(_, oddity)| *oddity);
-    let has_figure = number % FIGURE_EVERY == 0;
+    let has_figure = number * 7 % 10 < FIGURES_IN_TEN;
     let kind = (has_figure || oddity.is_some()).then(|| figures::kind(figure));
     let text = fresh_text(subject, kind, random, used);
     let (named, second) = (figures::named_path(figure), figures::named_path(other));
@@ -150,7 +151,7 @@ fn item(number: usize, random: &mut Random, used: &mut HashSet<String>) -> Item 
     };
     let has_image = !images.is_empty();
     Item {
-        item_id: format!("D{:05}", number + 1),
+        id: format!("D{:05}", number + 1),
         text,
         images,
         has_image,
@@ -255,11 +256,7 @@ mod tests {
     fn ids_and_texts_are_unique_and_both_languages_occur() {
         let items = items(SEED);
         assert_eq!(
-            items
-                .iter()
-                .map(|item| &item.item_id)
-                .collect::<BTreeSet<_>>()
-                .len(),
+            items.iter().map(|item| &item.id).collect::<BTreeSet<_>>().len(),
             COUNT
         );
         let texts: Vec<&str> = items

@@ -46,7 +46,7 @@ pub enum DemoError {
 }
 
 impl DemoError {
-    fn encode(path: &Path, reason: impl ToString) -> Self {
+    fn encode(path: &Path, reason: &impl ToString) -> Self {
         Self::Encode {
             path: path.to_owned(),
             reason: reason.to_string(),
@@ -69,7 +69,7 @@ fn write_file(path: &Path, bytes: &[u8]) -> Result<(), DemoError> {
 }
 
 fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), DemoError> {
-    let mut bytes = serde_json::to_vec_pretty(value).map_err(|error| DemoError::encode(path, error))?;
+    let mut bytes = serde_json::to_vec_pretty(value).map_err(|error| DemoError::encode(path, &error))?;
     bytes.push(b'\n');
     write_file(path, &bytes)
 }

@@ -31,7 +31,7 @@ const MERGE: usize = 2;
 const POSITIONS: usize = 48 * 48;
 
 /// The frame of the prompt, as Qwen3-VL-Embedding's template renders one system and one user turn.
-const CHAT_TEMPLATE: &str = r#"{%- if messages[0].role != 'system' %}
+const CHAT_TEMPLATE: &str = r"{%- if messages[0].role != 'system' %}
     {{- '<|im_start|>system\nRepresent the user\'s input.<|im_end|>\n' }}
 {%- endif %}
 {%- for message in messages %}
@@ -52,7 +52,7 @@ const CHAT_TEMPLATE: &str = r#"{%- if messages[0].role != 'system' %}
 {%- if add_generation_prompt %}
     {{- '<|im_start|>assistant\n' }}
 {%- endif %}
-"#;
+";
 
 /// Writes the checkpoint to `dir`: `config.json`, `tokenizer.json`, `chat_template.jinja`,
 /// `preprocessor_config.json` and `model.safetensors`. The same seed gives the same bytes.
@@ -78,10 +78,10 @@ pub fn write_model(dir: &Path, seed: u64) -> Result<(), DemoError> {
             ))
         })
         .collect::<Result<_, safetensors::SafeTensorError>>()
-        .map_err(|error| DemoError::encode(&path, error))?;
+        .map_err(|error| DemoError::encode(&path, &error))?;
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     let bytes =
-        safetensors::serialize(views, Some(metadata)).map_err(|error| DemoError::encode(&path, error))?;
+        safetensors::serialize(views, Some(metadata)).map_err(|error| DemoError::encode(&path, &error))?;
     write_file(&path, &bytes)
 }
 
@@ -121,7 +121,7 @@ fn bf16(value: f32) -> u16 {
 struct Tensors(Vec<Tensor>);
 
 impl Tensors {
-    fn add(&mut self, name: String, shape: &[usize], offset: f64, deviation: f64) {
+    fn add(&mut self, name: &str, shape: &[usize], offset: f64, deviation: f64) {
         self.0.push(Tensor {
             name: format!("model.{name}"),
             shape: shape.to_vec(),
@@ -133,7 +133,7 @@ impl Tensors {
     /// A matrix whose outputs keep the variance of its inputs.
     fn matrix(&mut self, name: &str, outputs: usize, inputs: usize) {
         self.add(
-            format!("{name}.weight"),
+            &format!("{name}.weight"),
             &[outputs, inputs],
             0.0,
             (inputs as f64).sqrt().recip(),
@@ -146,11 +146,11 @@ impl Tensors {
     }
 
     fn bias(&mut self, name: &str, size: usize) {
-        self.add(format!("{name}.bias"), &[size], 0.0, 0.02);
+        self.add(&format!("{name}.bias"), &[size], 0.0, 0.02);
     }
 
     fn rms_norm(&mut self, name: &str, size: usize) {
-        self.add(format!("{name}.weight"), &[size], 1.0, 0.05);
+        self.add(&format!("{name}.weight"), &[size], 1.0, 0.05);
     }
 
     fn layer_norm(&mut self, name: &str, size: usize) {
@@ -178,18 +178,13 @@ fn vision(tensors: &mut Tensors) {
     let patch = [VISION_HIDDEN, 3, TEMPORAL, PATCH, PATCH];
     let inputs = (3 * TEMPORAL * PATCH * PATCH) as f64;
     tensors.add(
-        "visual.patch_embed.proj.weight".to_owned(),
+        "visual.patch_embed.proj.weight",
         &patch,
         0.0,
         inputs.sqrt().recip(),
     );
     tensors.bias("visual.patch_embed.proj", VISION_HIDDEN);
-    tensors.add(
-        "visual.pos_embed.weight".to_owned(),
-        &[POSITIONS, VISION_HIDDEN],
-        0.0,
-        0.2,
-    );
+    tensors.add("visual.pos_embed.weight", &[POSITIONS, VISION_HIDDEN], 0.0, 0.2);
     for number in 0..VISION_DEPTH {
         let block = format!("visual.blocks.{number}");
         tensors.layer_norm(&format!("{block}.norm1"), VISION_HIDDEN);
@@ -211,7 +206,7 @@ fn vision(tensors: &mut Tensors) {
 fn language(tensors: &mut Tensors) {
     let vocabulary = tokenizer::vocabulary();
     tensors.add(
-        "language_model.embed_tokens.weight".to_owned(),
+        "language_model.embed_tokens.weight",
         &[vocabulary, HIDDEN],
         0.0,
         0.5,
@@ -410,8 +405,8 @@ mod tests {
         let table = [
             (1.0, 0x3f80),
             (-2.0, 0xc000),
-            (1.003_906_25, 0x3f80),
-            (1.011_718_75, 0x3f82),
+            (f32::from_bits(0x3f80_8000), 0x3f80),
+            (f32::from_bits(0x3f81_8000), 0x3f82),
             (0.0, 0),
         ];
         for (value, expected) in table {

@@ -147,4 +147,36 @@ mod tests {
         let tokenizer = tokenizers::Tokenizer::from_bytes(serde_json::to_vec(&tokenizer()).unwrap()).unwrap();
         assert_eq!(tokenizer.decode(&encode(text), true).unwrap(), text);
     }
+
+    #[test]
+    fn the_worker_builds_prompts_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokenizer.json");
+        std::fs::write(&path, serde_json::to_vec(&tokenizer()).unwrap()).unwrap();
+        let prompt = worker::prompt::Prompt::from_file(&path, "Represent the user's input.", 8192).unwrap();
+        assert_eq!(
+            prompt.special_tokens().image_pad as usize,
+            id("<|image_pad|>").unwrap()
+        );
+        let image = worker::embedder::PreparedImage {
+            grid_height: 4,
+            grid_width: 6,
+            pixels: [].into(),
+        };
+        let item = prompt.build(Some("그림"), vec![image]).unwrap();
+        let count = |token| {
+            item.token_ids
+                .iter()
+                .filter(|&&found| found as usize == id(token).unwrap())
+                .count()
+        };
+        assert_eq!(
+            (count("<|image_pad|>"), count("<|im_start|>"), count("<|im_end|>")),
+            (6, 3, 2)
+        );
+        assert_eq!(
+            item.token_ids.last().map(|&last| last as usize),
+            id("<|endoftext|>")
+        );
+    }
 }

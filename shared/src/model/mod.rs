@@ -16,6 +16,7 @@ mod download;
 mod error;
 mod files;
 mod hub;
+mod hub_settings;
 mod local;
 mod lock;
 mod reference;
@@ -31,7 +32,7 @@ use serde::{Deserialize, Serialize};
 
 pub use error::{HubProblem, ModelError};
 pub use files::{CHAT_TEMPLATES, CONFIG, INDEX, PREPROCESSOR, SINGLE_WEIGHTS, TOKENIZER};
-pub use hub::HubSettings;
+pub use hub_settings::HubSettings;
 pub use local::{LocalModel, local_copy};
 pub use reference::{HubId, ModelRef};
 pub use resolve::{Resolved, resolve};
@@ -155,13 +156,20 @@ pub struct Places {
     /// The run's store, which holds pushed models.
     pub store: Option<crate::store::Store>,
     /// Told about every chunk of a download; may be called from several threads.
-    pub progress: Option<Arc<dyn Fn(&Progress) + Send + Sync>>,
+    pub progress: Option<OnProgress>,
 }
+
+/// Told how far a download or an upload is.
+pub type OnProgress = Arc<dyn Fn(&Progress) + Send + Sync>;
 
 impl Places {
     /// The hub as the environment says, the run's store where there is one, and nobody told of progress.
     pub fn from_environment(store: Option<crate::store::Store>) -> Self {
-        Self { hub: HubSettings::from_environment(), store, progress: None }
+        Self {
+            hub: HubSettings::from_environment(),
+            store,
+            progress: None,
+        }
     }
 
     fn report(&self, file: &ModelFile, done: u64) {

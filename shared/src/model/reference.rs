@@ -252,7 +252,7 @@ mod tests {
         ] {
             let error = on_empty_disk(value).unwrap_err().to_string();
             assert!(
-                error.contains("no such folder") && error.contains(value),
+                error.contains("no such folder") && error.contains(&format!("{value:?}")),
                 "{error}"
             );
         }

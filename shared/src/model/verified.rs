@@ -184,7 +184,7 @@ mod tests {
 
     /// Waits until the file's last change is old enough to be noted.
     fn settle(path: &Path) {
-        while !Stamped::of(path).unwrap().settled {
+        while !Stamped::of(path).expect("the file is there").settled {
             std::thread::yield_now();
         }
     }
