@@ -1,0 +1,79 @@
+//! Reading and matching everything, writing nothing: the report a person wants before a run, and the
+//! first pass of planning.
+//!
+//! Memory: 16 bytes an item for its id, a bit an image, and the paths of images that are missing.
+
+pub mod report;
+
+use std::path::PathBuf;
+
+use shared::images::{ImageRoots, ImagesError, Match};
+use shared::items::{FieldMapping, InputError, ItemReader, ReadItem, UniqueIds, order_files};
+
+pub use report::CheckReport;
+use report::Tally;
+
+/// What a person's input is.
+#[derive(Debug, Clone)]
+pub struct Input {
+    /// Item files, in order.
+    pub files: Vec<PathBuf>,
+    /// Which field is what.
+    pub mapping: FieldMapping,
+    /// Folders and zips, in order.
+    pub images: Vec<PathBuf>,
+}
+
+impl Input {
+    /// Files in the order of their names.
+    pub fn new(files: Vec<PathBuf>, mapping: FieldMapping, images: Vec<PathBuf>) -> Self {
+        Self { files: order_files(files), mapping, images }
+    }
+}
+
+/// The input cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// The items.
+    #[error(transparent)]
+    Items(#[from] InputError),
+    /// The images.
+    #[error(transparent)]
+    Images(#[from] ImagesError),
+}
+
+/// Reads every item once, in order, with what the rules say of each of its images. Fails where an id
+/// stands twice or there is no item. Answers with the SHA-256 of each file.
+pub fn scan(
+    input: &Input,
+    roots: &ImageRoots,
+    mut see: impl FnMut(&ReadItem, &[Match]),
+) -> Result<Vec<String>, InputError> {
+    let mut reader = ItemReader::new(&input.files, &input.mapping);
+    let mut unique = UniqueIds::default();
+    while let Some(read) = reader.next_item()? {
+        unique.note(&read.item.id);
+        let matches: Vec<Match> = read.item.images.iter().map(|path| roots.find(path)).collect();
+        see(&read, &matches);
+    }
+    if reader.count() == 0 {
+        return Err(InputError::NoItems { files: input.files.clone() });
+    }
+    unique.check(&input.files, &input.mapping)?;
+    Ok(reader.digests().to_vec())
+}
+
+/// The report on an input. `by` names fields to count by. `progress` is told how many items were read.
+pub fn check(input: &Input, by: &[String], mut progress: impl FnMut(u64)) -> Result<CheckReport, CheckError> {
+    let mut input = input.clone();
+    input.mapping.keep.extend(by.iter().cloned());
+    let roots = ImageRoots::open(&input.images)?;
+    let mut tally = Tally::new(&roots, by);
+    scan(&input, &roots, |read, matches| {
+        tally.add(read, matches);
+        if read.index % 1024 == 0 {
+            progress(read.index);
+        }
+    })?;
+    Ok(tally.finish(input.files.len() as u64))
+}

@@ -1,0 +1,144 @@
+//! `merge`: the parts of a run to one file, or several.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+use shared::exit::ExitCode;
+use shared::settings::FileSettings;
+use shared::store::Store;
+
+use super::args::StoreArgs;
+use crate::context::planned_run;
+use crate::failure::Failure;
+use crate::merge::{Destination, MergeReport, MergeRequest, OutputType, Run, merge as merge_parts};
+use crate::progress::Progress;
+
+/// What to write and how.
+#[derive(Debug, Args)]
+pub struct MergeArgs {
+    #[command(flatten)]
+    store: StoreArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+    /// The type of the vectors in the file: f32 or f16
+    #[arg(long, default_value = "f32", value_enum)]
+    dtype: MergedDtype,
+}
+
+/// How a merged file looks.
+#[derive(Debug, Clone, Args)]
+pub struct OutputArgs {
+    /// The file to write: a path ending in .npz, or a store URL
+    #[arg(long, value_name = "FILE|URL")]
+    pub out: String,
+    /// Deflate the members
+    #[arg(long)]
+    pub compress: bool,
+    /// Write what exists although shards are missing; the rest is listed in failed.jsonl, and the exit code is still 4
+    #[arg(long)]
+    pub partial: bool,
+    /// Failed items are an error too (exit code 4)
+    #[arg(long)]
+    pub strict: bool,
+    /// Several files of at most so many rows: F-00000.npz, F-00001.npz, ...
+    #[arg(long, value_name = "N")]
+    pub rows_per_file: Option<u64>,
+}
+
+/// The type of the merged vectors, as typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum MergedDtype {
+    /// Single precision, the bytes of the parts.
+    F32,
+    /// Half precision, rounded to nearest.
+    F16,
+}
+
+impl OutputArgs {
+    /// Defaults for a file.
+    #[cfg(feature = "local")]
+    pub fn of(file: &std::path::Path) -> Self {
+        let out = file.display().to_string();
+        Self { out, compress: false, partial: false, strict: false, rows_per_file: None }
+    }
+
+    /// Where the file goes.
+    pub fn destination(&self) -> Result<Destination, Failure> {
+        let Some((folder, name)) = object(&self.out) else {
+            let path = PathBuf::from(&self.out);
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            if parent.is_some_and(|parent| !parent.is_dir()) || path.file_name().is_none() {
+                return Err(Failure::usage(format!("--out {}: its folder does not exist", self.out)));
+            }
+            return Ok(Destination::File(path));
+        };
+        Ok(Destination::Object { store: Store::open_or_create(folder)?, key: name.to_owned() })
+    }
+
+    /// The request of a merge.
+    pub fn request(&self, output: OutputType) -> Result<MergeRequest, Failure> {
+        Ok(MergeRequest {
+            destination: self.destination()?,
+            output,
+            compress: self.compress,
+            partial: self.partial,
+            rows_per_file: self.rows_per_file,
+        })
+    }
+}
+
+/// A store URL taken apart into its folder and the object's name; `None` for a path.
+pub fn object(url: &str) -> Option<(&str, &str)> {
+    let is_url = url.contains("://");
+    let (folder, name) = url.rsplit_once('/')?;
+    (is_url && !name.is_empty()).then_some((folder, name))
+}
+
+/// Merges the parts of a run.
+pub async fn merge(args: MergeArgs, file: &FileSettings) -> Result<ExitCode, Failure> {
+    let run = planned_run(args.store.open(file)?, args.store.run(file)).await?;
+    let output = match args.dtype {
+        MergedDtype::F32 => OutputType::F32,
+        MergedDtype::F16 => OutputType::F16,
+    };
+    let request = args.output.request(output)?;
+    let report = merge_with_progress(Arc::new(run), &request).await?;
+    print!("{}", render(&report));
+    Ok(report.exit_code(args.output.strict))
+}
+
+/// Merges with progress on standard error.
+pub async fn merge_with_progress(run: Arc<Run>, request: &MergeRequest) -> Result<MergeReport, Failure> {
+    let progress = Progress::start("merge", "shards", run.shards().len() as u64);
+    let merged = merge_parts(run, request, &move |now| progress.set(now.shards_done, now.shards)).await;
+    merged.map_err(|error| Failure::new(error.exit_code(), error))
+}
+
+/// The report for a person.
+pub fn render(report: &MergeReport) -> String {
+    let mut text = format!(
+        "merged {} rows into {} ({:.1} MB, {:.1} s)\n",
+        report.rows,
+        report.files.join(", "),
+        report.bytes as f64 / 1e6,
+        report.seconds
+    );
+    let incomplete = report.failed + report.partial + report.text_only;
+    if incomplete > 0 {
+        text += &format!(
+            "{} items failed, {} by some of their images, {} by text alone; all are listed in {}\n",
+            report.failed, report.partial, report.text_only, report.failed_list
+        );
+        for line in &report.examples {
+            text += &format!("  {line}\n");
+        }
+    }
+    for damaged in &report.damaged {
+        text += &format!("damaged, left out: {damaged}\n");
+    }
+    for missing in &report.missing {
+        text += &format!("missing: {missing}\n");
+    }
+    text
+}

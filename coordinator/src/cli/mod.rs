@@ -1,0 +1,164 @@
+//! The command line: arguments to library calls, answers to text, failures to exit codes.
+
+mod args;
+mod check;
+mod control;
+mod input;
+mod merge;
+mod plan;
+mod resume;
+mod run;
+mod status;
+mod verify;
+
+use std::io::IsTerminal as _;
+
+use clap::{Parser, Subcommand};
+use shared::exit::ExitCode;
+use shared::settings::{FileSettings, environment};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::failure::Failure;
+
+/// Embeds a few hundred thousand items with Qwen3-VL-Embedding on a fleet of GPU boxes, and loses none.
+#[derive(Debug, Parser)]
+#[command(name = "coordinator", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a few hundred items and a tiny random model, and run the whole pipeline on them
+    #[cfg(feature = "local")]
+    Demo(run::DemoArgs),
+    /// Read and match everything, write nothing
+    Check(check::CheckArgs),
+    /// Split the items into shards and pack each into a bundle in the store
+    Plan(plan::PlanArgs),
+    /// Plan, work, merge and verify on this machine
+    #[cfg(feature = "local")]
+    Run(run::RunArgs),
+    /// Show how a run stands
+    Status(status::StatusArgs),
+    /// Let workers stay and claim nothing
+    Pause(control::ControlArgs),
+    /// Let workers finish what they hold and exit
+    Drain(control::ControlArgs),
+    /// Make the queue agree with the store, and go on
+    Resume(resume::ResumeArgs),
+    /// Merge the parts into one file
+    Merge(merge::MergeArgs),
+    /// Check a merged file
+    Verify(verify::VerifyArgs),
+    /// Remove the run from the queue; the store is left alone
+    Forget(control::ControlArgs),
+}
+
+/// Parses the command line, runs the command, and says how it ended.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_log();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: cannot start: {error}");
+            return ExitCode::Unexpected;
+        }
+    };
+    let code = runtime.block_on(run_until_signal(cli.command));
+    // A blocking read that nobody waits for any more must not keep the process.
+    runtime.shutdown_background();
+    code
+}
+
+/// Runs a command; a signal first asks it to stop (commands that hold leases give them back), a second
+/// one ends it at once.
+async fn run_until_signal(command: Command) -> ExitCode {
+    let stop = CancellationToken::new();
+    let waits_for_workers = command.stops_gracefully();
+    let running = run(command, stop.clone());
+    tokio::pin!(running);
+    let mut ended_by = None;
+    loop {
+        tokio::select! {
+            result = &mut running => {
+                return match (result, ended_by) {
+                    (_, Some(code)) => code,
+                    (Ok(code), None) => code,
+                    (Err(failure), None) => report(&failure),
+                };
+            }
+            code = next_signal() => {
+                if ended_by.is_some() || !waits_for_workers {
+                    return code;
+                }
+                eprintln!("stopping after the batch that runs; once more to stop now");
+                ended_by = Some(code);
+                stop.cancel();
+            }
+        }
+    }
+}
+
+async fn next_signal() -> ExitCode {
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => ExitCode::Terminated,
+        _ = tokio::signal::ctrl_c() => ExitCode::Interrupted,
+    }
+}
+
+impl Command {
+    fn stops_gracefully(&self) -> bool {
+        #[cfg(feature = "local")]
+        {
+            matches!(self, Self::Run(_) | Self::Demo(_))
+        }
+        #[cfg(not(feature = "local"))]
+        false
+    }
+}
+
+async fn run(command: Command, stop: CancellationToken) -> Result<ExitCode, Failure> {
+    let file = FileSettings::read(&std::env::current_dir()?)?;
+    match command {
+        #[cfg(feature = "local")]
+        Command::Demo(args) => run::demo(args, stop).await,
+        Command::Check(args) => check::check(args).await,
+        Command::Plan(args) => plan::plan(args, &file).await,
+        #[cfg(feature = "local")]
+        Command::Run(args) => run::run(args, &file, stop).await,
+        Command::Status(args) => status::status(args, &file, stop).await,
+        Command::Pause(args) => control::pause(args, &file).await,
+        Command::Drain(args) => control::drain(args, &file).await,
+        Command::Resume(args) => resume::resume(args, &file).await,
+        Command::Merge(args) => merge::merge(args, &file).await,
+        Command::Verify(args) => verify::verify(args, &file).await,
+        Command::Forget(args) => control::forget(args, &file).await,
+    }
+}
+
+/// Prints an error and its causes, and answers with its exit code.
+fn report(failure: &Failure) -> ExitCode {
+    eprintln!("error: {}", failure.error);
+    for cause in failure.error.chain().skip(1) {
+        eprintln!("  caused by: {cause}");
+    }
+    failure.code
+}
+
+fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env(environment::LOG)
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+}

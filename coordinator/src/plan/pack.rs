@@ -1,0 +1,139 @@
+//! The second pass: one bundle after the other into the store, a few at a time.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use shared::bundle::{BundleBuilder, BundleImage, BundleItem};
+use shared::ids::{ContentName, RunId, Sha16, ShardId};
+use shared::images::{FoundImage, ImageRoots, Match};
+use shared::items::{InputError, ItemReader, ReadItem};
+use shared::plan::ShardRecord;
+use shared::store::{Store, layout};
+
+use super::{PlanProgress, PlanRequest, PlanningError};
+
+/// Bundles in memory at once.
+const AT_ONCE: usize = 3;
+
+/// What the second pass gives.
+pub(super) struct Packed {
+    pub(super) shards: Vec<ShardRecord>,
+    /// The SHA-256 of each item file, as read this time.
+    pub(super) digests: Vec<String>,
+}
+
+/// A bundle ready for the store.
+struct Ready {
+    name: ContentName,
+    bytes: Vec<u8>,
+    record: ShardRecord,
+}
+
+/// Packs every shard and puts its bundle into the target, where there is one.
+pub(super) async fn pack(
+    target: Option<(Store, RunId)>,
+    request: &Arc<PlanRequest>,
+    total: u64,
+    roots: Arc<ImageRoots>,
+    progress: Arc<dyn Fn(PlanProgress) + Send + Sync>,
+) -> Result<Packed, PlanningError> {
+    let digests = Arc::new(Mutex::new(Vec::new()));
+    let (to_packers, mut from_reader) = tokio::sync::mpsc::channel(1);
+    let reader = {
+        let (request, digests) = (Arc::clone(request), Arc::clone(&digests));
+        tokio::task::spawn_blocking(move || read_shards(&request, &digests, &to_packers))
+    };
+    let chunks = stream::poll_fn(move |context| from_reader.poll_recv(context));
+    let mut packed = 0;
+    let records: Vec<ShardRecord> = chunks
+        .enumerate()
+        .map(|(number, items): (usize, Vec<ReadItem>)| {
+            let (roots, target) = (Arc::clone(&roots), target.as_ref());
+            async move {
+                let work = move || build(ShardId(number as u64), items, &roots);
+                let ready = tokio::task::spawn_blocking(work).await.map_err(PlanningError::thread)??;
+                match target {
+                    Some((store, run)) => put(store, run, ready).await,
+                    None => Ok(ready.record),
+                }
+            }
+        })
+        .buffered(AT_ONCE)
+        .inspect_ok(|record| {
+            packed += record.items;
+            progress(PlanProgress::Packed(packed, total));
+        })
+        .try_collect()
+        .await?;
+    reader.await.map_err(PlanningError::thread)??;
+    let digests = std::mem::take(&mut *digests.lock().unwrap_or_else(PoisonError::into_inner));
+    Ok(Packed { shards: records, digests })
+}
+
+/// Cuts the items into shards. Ends quietly when nobody takes them any more.
+fn read_shards(
+    request: &PlanRequest,
+    digests: &Mutex<Vec<String>>,
+    to_packers: &tokio::sync::mpsc::Sender<Vec<ReadItem>>,
+) -> Result<(), InputError> {
+    let mut reader = ItemReader::new(&request.input.files, &request.input.mapping);
+    loop {
+        let mut items = Vec::new();
+        while (items.len() as u64) < request.fleet.shard_size {
+            match reader.next_item()? {
+                Some(item) => items.push(item),
+                None => break,
+            }
+        }
+        if items.is_empty() {
+            break;
+        }
+        if to_packers.blocking_send(items).is_err() {
+            return Ok(());
+        }
+    }
+    *digests.lock().unwrap_or_else(PoisonError::into_inner) = reader.digests().to_vec();
+    Ok(())
+}
+
+fn build(shard: ShardId, items: Vec<ReadItem>, roots: &ImageRoots) -> Result<Ready, PlanningError> {
+    let mut builder = BundleBuilder::new();
+    // An image that several items of the shard name lies in its bundle once.
+    let mut entries: HashMap<FoundImage, String> = HashMap::new();
+    for read in items {
+        let mut images = Vec::new();
+        let mut missing = Vec::new();
+        for path in read.item.images {
+            let Match::Found(found) = roots.find(&path) else {
+                missing.push(path);
+                continue;
+            };
+            let entry = match entries.get(&found) {
+                Some(entry) => entry.clone(),
+                None => {
+                    let entry = builder.add_image(roots.read(found)?.into());
+                    entries.insert(found, entry.clone());
+                    entry
+                }
+            };
+            images.push(BundleImage::new(entry, path));
+        }
+        builder.add_item(BundleItem { index: read.index, id: read.item.id, text: read.item.text, images, missing });
+    }
+    let items = builder.items();
+    let (bytes, ids_sha256) = builder.finish().map_err(PlanningError::Pack)?;
+    let name = ContentName { shard, sha: Sha16::of(&bytes) };
+    let record =
+        ShardRecord { id: shard, bundle: name.bundle(), items, bytes: bytes.len() as u64, ids_sha256 };
+    Ok(Ready { name, bytes, record })
+}
+
+/// A bundle of this name and size is this bundle: it is not sent again.
+async fn put(store: &Store, run: &RunId, ready: Ready) -> Result<ShardRecord, PlanningError> {
+    let key = layout::bundle_key(run, &ready.name);
+    if store.size(&key).await? != Some(ready.record.bytes) {
+        store.put_new(&key, ready.bytes.into()).await?;
+    }
+    Ok(ready.record)
+}

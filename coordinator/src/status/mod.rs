@@ -1,0 +1,135 @@
+//! A run as it stands: one [`Status`], collected from the queue or, without one, from the store, and
+//! rendered as text ([`text`]) or JSON.
+
+pub mod text;
+
+use serde::Serialize;
+use shared::ids::RunId;
+use shared::plan::Plan;
+use shared::queue::{LeaseSnapshot, RunState, ShardCounts, ShardFailure, Snapshot, WorkerSnapshot};
+
+use crate::failure::Failure;
+use crate::merge::Run;
+use crate::record::{Depth, RefusedPart, read_record};
+
+/// Where a status comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// The queue: live.
+    Queue,
+    /// The store: what is finished, and nothing of what is in flight.
+    Store,
+}
+
+/// A run as it stands.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Status {
+    /// The run.
+    pub run: RunId,
+    /// Where this comes from.
+    pub source: Source,
+    /// The model as the plan names it.
+    pub model: String,
+    /// Components of a vector.
+    pub dim: u32,
+    /// Running, paused or draining; unknown from the store.
+    pub state: Option<RunState>,
+    /// Shards by state.
+    pub shards: ShardCounts,
+    /// Items of the run.
+    pub items_total: u64,
+    /// Items with a row in a finished shard.
+    pub items_done: u64,
+    /// Items that failed in a finished shard.
+    pub items_failed: u64,
+    /// Items embedded in shards still held.
+    pub items_in_flight: u64,
+    /// Items a second over the last minutes; unknown from the store.
+    pub items_per_second: Option<f64>,
+    /// Seconds to the end at that rate.
+    pub eta_seconds: Option<f64>,
+    /// Workers seen.
+    pub workers: Vec<WorkerSnapshot>,
+    /// Leases held.
+    pub leases: Vec<LeaseSnapshot>,
+    /// Shards that failed and are not done, with their reasons.
+    pub failures: Vec<ShardFailure>,
+    /// Objects in `parts/` that are no valid parts of this run (from the store alone).
+    pub refused_parts: Vec<Refused>,
+    /// What a person should know: a queue that is away or has lost the run.
+    pub notes: Vec<String>,
+}
+
+/// An object in `parts/` that does not count.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Refused {
+    /// Its name.
+    pub name: String,
+    /// Why.
+    pub reason: String,
+}
+
+impl From<RefusedPart> for Refused {
+    fn from(part: RefusedPart) -> Self {
+        Self { name: part.name, reason: part.reason }
+    }
+}
+
+/// From a snapshot of the queue.
+pub fn from_queue(plan: &Plan, snapshot: Snapshot) -> Status {
+    let rate = snapshot.items_per_second;
+    let settled = snapshot.items_done + snapshot.items_failed + snapshot.items_in_flight;
+    let left = snapshot.items_total.saturating_sub(settled);
+    let eta_seconds = match left {
+        0 => Some(0.0),
+        _ if rate > 0.0 => Some(left as f64 / rate),
+        _ => None,
+    };
+    Status {
+        run: plan.run.clone(),
+        source: Source::Queue,
+        model: plan.model.name.clone(),
+        dim: plan.embedding.dim,
+        state: Some(snapshot.state),
+        shards: snapshot.shards,
+        items_total: snapshot.items_total,
+        items_done: snapshot.items_done,
+        items_failed: snapshot.items_failed,
+        items_in_flight: snapshot.items_in_flight,
+        items_per_second: Some(rate),
+        eta_seconds,
+        workers: snapshot.workers,
+        leases: snapshot.leases,
+        failures: snapshot.failures,
+        refused_parts: Vec::new(),
+        notes: Vec::new(),
+    }
+}
+
+/// From the plan and the parts: shards are done or pending, nothing else is known.
+pub async fn from_store(run: &Run) -> Result<Status, Failure> {
+    let (plan, record) = (&run.plan, read_record(run, Depth::Tail).await?);
+    let done = record.parts.len() as u64;
+    let items_done = record.parts.values().map(|part| part.embedded).sum();
+    let items_failed = record.parts.values().map(|part| part.failed).sum();
+    Ok(Status {
+        run: plan.run.clone(),
+        source: Source::Store,
+        model: plan.model.name.clone(),
+        dim: plan.embedding.dim,
+        state: None,
+        shards: ShardCounts { done, pending: plan.counts.shards.saturating_sub(done), ..ShardCounts::default() },
+        items_total: plan.counts.items,
+        items_done,
+        items_failed,
+        items_in_flight: 0,
+        items_per_second: None,
+        eta_seconds: None,
+        workers: Vec::new(),
+        leases: Vec::new(),
+        failures: Vec::new(),
+        refused_parts: record.refused.into_iter().map(Refused::from).collect(),
+        notes: Vec::new(),
+    })
+}

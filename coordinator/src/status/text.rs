@@ -1,0 +1,119 @@
+//! A status for a person.
+
+use std::fmt::Write as _;
+
+use shared::queue::{RunState, ShardState, WorkerSnapshot};
+
+use super::{Source, Status};
+
+/// Workers not seen for this long are listed as gone.
+const GONE_AFTER_SECONDS: f64 = 120.0;
+
+/// A few lines: progress, shards, workers, failures, notes.
+pub fn render(status: &Status) -> String {
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let _ = write_all(&mut text, status);
+    text
+}
+
+fn write_all(text: &mut String, status: &Status) -> std::fmt::Result {
+    let state = match (status.source, status.state) {
+        (Source::Store, _) | (_, None) => "from the store, no queue",
+        (_, Some(RunState::Running)) => "running",
+        (_, Some(RunState::Paused)) => "paused",
+        (_, Some(RunState::Draining)) => "draining",
+    };
+    writeln!(text, "run      {} ({state}), model {}, {} dimensions", status.run, status.model, status.dim)?;
+    let settled = status.items_done + status.items_failed;
+    let share = 100.0 * settled as f64 / (status.items_total.max(1)) as f64;
+    write!(text, "items    {settled} of {} ({share:.1} %)", status.items_total)?;
+    if status.items_failed > 0 {
+        write!(text, ", {} failed", status.items_failed)?;
+    }
+    if status.items_in_flight > 0 {
+        write!(text, ", {} in flight", status.items_in_flight)?;
+    }
+    writeln!(text)?;
+    let shards = status.shards;
+    writeln!(
+        text,
+        "shards   {} done, {} leased, {} pending, {} delayed, {} dead, {} in all",
+        shards.done,
+        shards.leased,
+        shards.pending,
+        shards.delayed,
+        shards.dead,
+        shards.total()
+    )?;
+    if let Some(rate) = status.items_per_second {
+        let eta = status.eta_seconds.map_or_else(|| "unknown".to_owned(), duration);
+        writeln!(text, "rate     {rate:.2} items/s, time left {eta}")?;
+    }
+    for worker in &status.workers {
+        write_worker(text, worker)?;
+    }
+    for failure in &status.failures {
+        let state = if failure.state == ShardState::Dead { "dead" } else { "retry" };
+        writeln!(
+            text,
+            "{state:<8} shard {} ({} attempts, {} lost leases): {}",
+            failure.shard, failure.attempts, failure.lost_leases, failure.message
+        )?;
+    }
+    for part in &status.refused_parts {
+        writeln!(text, "refused  {}: {}", part.name, part.reason)?;
+    }
+    for note in &status.notes {
+        writeln!(text, "note     {note}")?;
+    }
+    Ok(())
+}
+
+fn write_worker(text: &mut String, worker: &WorkerSnapshot) -> std::fmt::Result {
+    let what = if worker.banned {
+        "banned"
+    } else if worker.last_seen_seconds > GONE_AFTER_SECONDS {
+        "gone"
+    } else {
+        "worker"
+    };
+    write!(
+        text,
+        "{what:<8} {} on {}, seen {} ago, {} shards held, {} items done",
+        worker.id,
+        worker.info.device,
+        duration(worker.last_seen_seconds),
+        worker.leases,
+        worker.items_done
+    )?;
+    if worker.host_failures > 0 {
+        write!(text, ", {} failures of its machine", worker.host_failures)?;
+    }
+    writeln!(text)
+}
+
+/// Seconds as a person says them: `0.4 s`, `12 s`, `3 min 05 s`, `2 h 07 min`.
+pub fn duration(seconds: f64) -> String {
+    let whole = seconds.max(0.0).round() as u64;
+    match whole {
+        0..10 => format!("{seconds:.1} s"),
+        10..60 => format!("{whole} s"),
+        60..3600 => format!("{} min {:02} s", whole / 60, whole % 60),
+        _ => format!("{} h {:02} min", whole / 3600, whole % 3600 / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::duration;
+
+    #[test]
+    fn durations_read_well() {
+        for (seconds, text) in
+            [(0.42, "0.4 s"), (12.4, "12 s"), (185.0, "3 min 05 s"), (7620.0, "2 h 07 min")]
+        {
+            assert_eq!(duration(seconds), text);
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The files of a folder and of all folders below it.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use super::error::ImagesError;
+use super::index::{Index, NewEntry};
+use super::path::normalise;
+
+/// A folder read in place.
+#[derive(Debug)]
+pub struct Folder {
+    root: PathBuf,
+    /// Paths on disk that are written in another way than the index writes them.
+    spelled: HashMap<u64, PathBuf>,
+}
+
+impl Folder {
+    /// Lists a folder. A symbolic link is followed to a file that lies below the root, and never out.
+    pub fn open(root: &Path) -> Result<(Self, Index), ImagesError> {
+        let resolved = fs::canonicalize(root).map_err(|source| read_error(root, source))?;
+        let mut folder = Self { root: root.to_owned(), spelled: HashMap::new() };
+        let mut index = Index::default();
+        let mut number = 0;
+        let mut waiting = vec![PathBuf::new()];
+        while let Some(below) = waiting.pop() {
+            let path = root.join(&below);
+            for entry in fs::read_dir(&path).map_err(|source| read_error(&path, source))? {
+                let entry = entry.map_err(|source| read_error(&path, source))?;
+                let relative = below.join(entry.file_name());
+                let kind = entry.file_type().map_err(|source| read_error(&entry.path(), source))?;
+                if kind.is_dir() {
+                    waiting.push(relative);
+                } else if let Some(size) = file_size(&entry, kind, &resolved)? {
+                    folder.add(&mut index, number, size, relative);
+                    number += 1;
+                }
+            }
+        }
+        index.finish();
+        Ok((folder, index))
+    }
+
+    fn add(&mut self, index: &mut Index, number: u64, size: u64, relative: PathBuf) {
+        let written = relative.to_string_lossy();
+        let path = normalise(&written);
+        let spelled_alike = relative.to_str() == Some(path.as_str());
+        index.add(&path, NewEntry { size, locator: number });
+        if !spelled_alike {
+            self.spelled.insert(number, relative);
+        }
+    }
+
+    /// The bytes of an entry, which must have the size it had when it was listed.
+    pub fn read(&self, path: &str, locator: u64, size: u64) -> Result<Vec<u8>, ImagesError> {
+        let path = self.root.join(self.spelled.get(&locator).map_or(Path::new(path), PathBuf::as_path));
+        let file = fs::File::open(&path).map_err(|source| read_error(&path, source))?;
+        let mut bytes = Vec::with_capacity(size as usize);
+        // One byte more than expected tells a file that has grown.
+        file.take(size + 1).read_to_end(&mut bytes).map_err(|source| read_error(&path, source))?;
+        if bytes.len() as u64 == size { Ok(bytes) } else { Err(ImagesError::Changed { path }) }
+    }
+}
+
+/// The size of a regular file, or of one below the root that a link points to.
+fn file_size(entry: &fs::DirEntry, kind: fs::FileType, root: &Path) -> Result<Option<u64>, ImagesError> {
+    let path = entry.path();
+    if kind.is_file() {
+        return entry.metadata().map(|meta| Some(meta.len())).map_err(|source| read_error(&path, source));
+    }
+    if !kind.is_symlink() {
+        return Ok(None);
+    }
+    // A dangling link is no image; neither is one that leads out of the root.
+    let Ok(target) = fs::canonicalize(&path) else { return Ok(None) };
+    let meta = fs::metadata(&target).map_err(|source| read_error(&path, source))?;
+    Ok((target.starts_with(root) && meta.is_file()).then_some(meta.len()))
+}
+
+fn read_error(path: &Path, source: std::io::Error) -> ImagesError {
+    ImagesError::Read { path: path.to_owned(), source }
+}

@@ -1,0 +1,305 @@
+//! The entries of a zip, read in place. Only the central directory is walked, entry by entry, so that
+//! memory stays at what the index keeps; an image is read when it is asked for, from any thread.
+
+use std::fs::File;
+use std::io::{BufReader, Read, Seek as _, SeekFrom};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use encoding_rs::EUC_KR;
+use flate2::read::DeflateDecoder;
+use oem_cp::code_table::DECODING_TABLE_CP437;
+
+use super::error::ImagesError;
+use super::index::{Index, NewEntry};
+use super::path::normalise;
+
+const END_SIGNATURE: u32 = 0x0605_4b50;
+const END_64_SIGNATURE: u32 = 0x0606_4b50;
+const END_64_LOCATOR_SIGNATURE: u32 = 0x0706_4b50;
+const CENTRAL_SIGNATURE: u32 = 0x0201_4b50;
+const LOCAL_SIGNATURE: u32 = 0x0403_4b50;
+const END_LENGTH: u64 = 22;
+const LONGEST_COMMENT: u64 = 65_535;
+const STORED: u16 = 0;
+const DEFLATED: u16 = 8;
+/// General purpose flags: encrypted, and names in UTF-8.
+const ENCRYPTED: u16 = 1;
+const UTF8: u16 = 1 << 11;
+
+/// A zip read in place.
+#[derive(Debug)]
+pub struct Zip {
+    path: PathBuf,
+    file: File,
+    /// Bytes before the archive, where a program that unpacks itself stands in front of it.
+    shift: u64,
+}
+
+/// Where the central directory lies.
+struct Directory {
+    offset: u64,
+    size: u64,
+    entries: u64,
+    shift: u64,
+}
+
+/// What an entry's local header tells.
+struct Local {
+    data: u64,
+    method: u16,
+}
+
+impl Zip {
+    /// Lists a zip.
+    pub fn open(path: &Path) -> Result<(Self, Index), ImagesError> {
+        let read_error = |source| ImagesError::Read { path: path.to_owned(), source };
+        let mut file = File::open(path).map_err(read_error)?;
+        let size = file.metadata().map_err(read_error)?.len();
+        let mut zip = Self { path: path.to_owned(), file: file.try_clone().map_err(read_error)?, shift: 0 };
+        let directory = zip.find_directory(size)?;
+        zip.shift = directory.shift;
+        file.seek(SeekFrom::Start(directory.offset + directory.shift)).map_err(read_error)?;
+        let index = zip.read_directory(BufReader::with_capacity(1 << 16, file.take(directory.size)), &directory)?;
+        Ok((zip, index))
+    }
+
+    /// The bytes of an entry, checked against its size and CRC.
+    pub fn read(&self, entry: &str, locator: u64, size: u64) -> Result<Vec<u8>, ImagesError> {
+        let wrong = |what: String| ImagesError::Entry { path: self.path.clone(), entry: entry.to_owned(), what };
+        let central = self.central_at(locator).map_err(&wrong)?;
+        if central.flags & ENCRYPTED != 0 {
+            return Err(wrong("it is encrypted".to_owned()));
+        }
+        let local = self.local_at(central.offset + self.shift, central.method).map_err(&wrong)?;
+        let packed = self.section(local.data, central.packed);
+        let mut bytes = Vec::with_capacity(size as usize);
+        let read = match local.method {
+            STORED => packed.take(size + 1).read_to_end(&mut bytes),
+            DEFLATED => DeflateDecoder::new(packed).take(size + 1).read_to_end(&mut bytes),
+            method => return Err(wrong(format!("its compression method {method} is not known; use stored or deflated"))),
+        };
+        read.map_err(|error| wrong(error.to_string()))?;
+        if bytes.len() as u64 != size {
+            return Err(wrong(format!("it does not have the {size} bytes its directory says")));
+        }
+        if crc32fast::hash(&bytes) != central.crc {
+            return Err(wrong("its checksum is wrong".to_owned()));
+        }
+        Ok(bytes)
+    }
+
+    fn zip_error(&self, what: impl Into<String>) -> ImagesError {
+        ImagesError::Zip { path: self.path.clone(), what: what.into() }
+    }
+
+    /// Finds the end record, searching backwards over a comment.
+    fn find_directory(&self, size: u64) -> Result<Directory, ImagesError> {
+        let length = size.min(END_LENGTH + LONGEST_COMMENT);
+        let mut tail = vec![0; length as usize];
+        self.file
+            .read_exact_at(&mut tail, size - length)
+            .map_err(|source| ImagesError::Read { path: self.path.clone(), source })?;
+        let end = (0..tail.len().saturating_sub(END_LENGTH as usize - 1))
+            .rev()
+            .find(|at| u32_at(&tail, *at) == Some(END_SIGNATURE) && comment_fits(&tail, *at))
+            .ok_or_else(|| self.zip_error("it has no end of central directory; it may be truncated"))?;
+        let end_offset = size - length + end as u64;
+        let mut directory = Directory {
+            entries: u64::from(u16_at(&tail, end + 10).unwrap_or(0)),
+            size: u64::from(u32_at(&tail, end + 12).unwrap_or(0)),
+            offset: u64::from(u32_at(&tail, end + 16).unwrap_or(0)),
+            shift: 0,
+        };
+        let mut directory_end = end_offset;
+        if let Some((record, at)) = self.find_zip64(end_offset)? {
+            directory = record;
+            directory_end = at;
+        }
+        directory.shift = directory_end
+            .checked_sub(directory.size)
+            .and_then(|start| start.checked_sub(directory.offset))
+            .ok_or_else(|| self.zip_error("its central directory lies outside the file"))?;
+        // 46 bytes an entry at least: a count that cannot be true is refused before anything is read.
+        if directory.entries > directory.size / 46 {
+            return Err(self.zip_error("its central directory is too small for its entries"));
+        }
+        Ok(directory)
+    }
+
+    /// The Zip64 end record, where its locator stands before the end record.
+    fn find_zip64(&self, end_offset: u64) -> Result<Option<(Directory, u64)>, ImagesError> {
+        let Some(locator_offset) = end_offset.checked_sub(20) else { return Ok(None) };
+        let mut locator = [0; 20];
+        if self.file.read_exact_at(&mut locator, locator_offset).is_err()
+            || u32_at(&locator, 0) != Some(END_64_LOCATOR_SIGNATURE)
+        {
+            return Ok(None);
+        }
+        let broken = || self.zip_error("its Zip64 end record is damaged");
+        let mut record = [0; 56];
+        // The record usually stands right before its locator; what the locator says can be shifted.
+        for at in [locator_offset.checked_sub(56), u64_at(&locator, 8)].into_iter().flatten() {
+            if self.file.read_exact_at(&mut record, at).is_ok() && u32_at(&record, 0) == Some(END_64_SIGNATURE) {
+                let field = |offset| u64_at(&record, offset).ok_or_else(broken);
+                let directory = Directory { entries: field(32)?, size: field(40)?, offset: field(48)?, shift: 0 };
+                return Ok(Some((directory, at)));
+            }
+        }
+        Err(broken())
+    }
+
+    fn read_directory(&self, mut reader: impl Read, directory: &Directory) -> Result<Index, ImagesError> {
+        let mut index = Index::default();
+        let mut at = directory.offset + directory.shift;
+        let mut name = Vec::new();
+        for _ in 0..directory.entries {
+            let mut fixed = [0; 46];
+            reader.read_exact(&mut fixed).map_err(|_| self.zip_error("its central directory is truncated"))?;
+            if u32_at(&fixed, 0) != Some(CENTRAL_SIGNATURE) {
+                return Err(self.zip_error("its central directory is damaged"));
+            }
+            let lengths = [28, 30, 32].map(|offset| u16_at(&fixed, offset).unwrap_or(0) as usize);
+            let variable: usize = lengths.iter().sum();
+            name.resize(variable, 0);
+            reader.read_exact(&mut name).map_err(|_| self.zip_error("its central directory is truncated"))?;
+            let entry = Central::parse(&fixed, &name[lengths[0]..lengths[0] + lengths[1]]);
+            let written = decode_name(&name[..lengths[0]], entry.flags & UTF8 != 0);
+            if !written.ends_with(['/', '\\']) {
+                index.add(&normalise(&written), NewEntry { size: entry.size, locator: at });
+            }
+            at += 46 + variable as u64;
+        }
+        index.finish();
+        Ok(index)
+    }
+
+    /// Reads one entry of the central directory again.
+    fn central_at(&self, at: u64) -> Result<Central, String> {
+        let mut fixed = [0; 46];
+        self.file.read_exact_at(&mut fixed, at).map_err(|error| error.to_string())?;
+        if u32_at(&fixed, 0) != Some(CENTRAL_SIGNATURE) {
+            return Err("the zip changed while it was read; run the command again".to_owned());
+        }
+        let name = u64::from(u16_at(&fixed, 28).unwrap_or(0));
+        let mut extra = vec![0; u16_at(&fixed, 30).unwrap_or(0) as usize];
+        self.file.read_exact_at(&mut extra, at + 46 + name).map_err(|error| error.to_string())?;
+        Ok(Central::parse(&fixed, &extra))
+    }
+
+    fn local_at(&self, at: u64, method: u16) -> Result<Local, String> {
+        let mut fixed = [0; 30];
+        self.file.read_exact_at(&mut fixed, at).map_err(|error| error.to_string())?;
+        if u32_at(&fixed, 0) != Some(LOCAL_SIGNATURE) {
+            return Err("its local header is damaged".to_owned());
+        }
+        let lengths = [26, 28].map(|offset| u64::from(u16_at(&fixed, offset).unwrap_or(0)));
+        Ok(Local { data: at + 30 + lengths[0] + lengths[1], method })
+    }
+
+    fn section(&self, first: u64, length: u64) -> Section<'_> {
+        Section { file: &self.file, at: first, end: first.saturating_add(length) }
+    }
+}
+
+/// What the central directory says of an entry.
+struct Central {
+    flags: u16,
+    method: u16,
+    crc: u32,
+    packed: u64,
+    size: u64,
+    offset: u64,
+}
+
+impl Central {
+    fn parse(fixed: &[u8], extra: &[u8]) -> Self {
+        let word = |offset| u32_at(fixed, offset).unwrap_or(0);
+        let mut entry = Self {
+            flags: u16_at(fixed, 8).unwrap_or(0),
+            method: u16_at(fixed, 10).unwrap_or(0),
+            crc: word(16),
+            packed: word(20).into(),
+            size: word(24).into(),
+            offset: word(42).into(),
+        };
+        let Some(mut wide) = zip64_field(extra) else { return entry };
+        // Only fields that do not fit 32 bits stand there, in this order.
+        for field in [&mut entry.size, &mut entry.packed, &mut entry.offset] {
+            if *field == u64::from(u32::MAX) {
+                if let Some(value) = u64_at(wide, 0) {
+                    *field = value;
+                    wide = &wide[8..];
+                }
+            }
+        }
+        entry
+    }
+}
+
+/// The data of the Zip64 extra field.
+fn zip64_field(mut extra: &[u8]) -> Option<&[u8]> {
+    loop {
+        let (id, length) = (u16_at(extra, 0)?, u16_at(extra, 2)? as usize);
+        let data = extra.get(4..4 + length)?;
+        if id == 1 {
+            return Some(data);
+        }
+        extra = &extra[4 + length..];
+    }
+}
+
+fn comment_fits(tail: &[u8], at: usize) -> bool {
+    u16_at(tail, at + 20).is_some_and(|length| at + END_LENGTH as usize + length as usize <= tail.len())
+}
+
+/// Names without the UTF-8 flag are CP949 if that decodes, else CP437.
+fn decode_name(name: &[u8], utf8: bool) -> String {
+    if utf8 || name.is_ascii() {
+        return String::from_utf8_lossy(name).into_owned();
+    }
+    match EUC_KR.decode_without_bom_handling_and_without_replacement(name) {
+        Some(text) => text.into_owned(),
+        None => oem_cp::decode_string_complete_table(name, &DECODING_TABLE_CP437),
+    }
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_le_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
+}
+
+/// A range of a file, read without moving the file's own place.
+struct Section<'a> {
+    file: &'a File,
+    at: u64,
+    end: u64,
+}
+
+impl Read for Section<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let length = (self.end - self.at).min(buffer.len() as u64) as usize;
+        let count = self.file.read_at(&mut buffer[..length], self.at)?;
+        self.at += count as u64;
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_in_the_encoding_they_have() {
+        assert_eq!(decode_name("그림.png".as_bytes(), true), "그림.png");
+        assert_eq!(decode_name(b"\xb1\xd7\xb8\xb2.png", false), "그림.png");
+        assert_eq!(decode_name(b"caf\x82.png", false), "café.png");
+    }
+}

@@ -1,0 +1,254 @@
+//! The bytes of one item to an [`Item`]: fields that nobody asked for are skipped, not kept.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde_json::Value;
+
+use super::Item;
+use super::mapping::{FieldMapping, Role};
+use super::template::as_text;
+use crate::images::check_path;
+
+/// What is wrong with an item.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ItemFault {
+    /// Not JSON: line and column inside the item, from 1.
+    Syntax {
+        /// The line.
+        line: u64,
+        /// The column.
+        column: u64,
+        /// What is wrong.
+        what: String,
+    },
+    /// A field.
+    Field {
+        /// Its name.
+        field: String,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+/// Reads an item.
+pub fn parse(bytes: &[u8], mapping: &FieldMapping) -> Result<Item, ItemFault> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let raw = RawItem { mapping }
+        .deserialize(&mut deserializer)
+        .and_then(|raw| deserializer.end().map(|()| raw))
+        .map_err(|error| ItemFault::Syntax {
+            line: error.line() as u64,
+            column: error.column() as u64,
+            what: without_place(&error),
+        })?;
+    let text = match &mapping.template {
+        Some(template) => Some(template.render(&raw.kept)),
+        None => text(mapping, raw.text)?,
+    };
+    Ok(Item {
+        id: id(mapping, raw.id)?,
+        text,
+        images: images(raw.images)?,
+        has_image: raw.has_image,
+        fields: raw.kept.into_iter().filter(|(name, _)| mapping.keep.contains(name)).collect(),
+    })
+}
+
+/// `serde_json` ends its messages with the place; ours is another.
+fn without_place(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.rsplit_once(" at line ").map_or(text.clone(), |(what, _)| what.to_owned())
+}
+
+fn fault(field: &str, what: impl Into<String>) -> ItemFault {
+    ItemFault::Field { field: field.to_owned(), what: what.into() }
+}
+
+fn id(mapping: &FieldMapping, raw: Option<(u8, String, Value)>) -> Result<String, ItemFault> {
+    let Some((_, field, value)) = raw else {
+        return Err(fault(mapping.id_name(), "is missing"));
+    };
+    let id = match value {
+        Value::String(text) => text,
+        Value::Number(number) if number.is_i64() || number.is_u64() => number.to_string(),
+        other => return Err(fault(&field, format!("must be a string or an integer, not {}", kind(&other)))),
+    };
+    match id.as_str() {
+        "" => Err(fault(&field, "is empty")),
+        id if id.contains('\0') => Err(fault(&field, "holds a NUL")),
+        _ => Ok(id),
+    }
+}
+
+fn text(mapping: &FieldMapping, raw: Option<Value>) -> Result<Option<String>, ItemFault> {
+    match raw {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(other) => {
+            let field = mapping.text.as_deref().unwrap_or("text");
+            Err(fault(field, format!("must be a string, not {}", kind(&other))))
+        }
+    }
+}
+
+fn images(raw: Option<(u8, String, Value)>) -> Result<Vec<String>, ItemFault> {
+    let Some((_, field, value)) = raw else {
+        return Ok(Vec::new());
+    };
+    let paths = match value {
+        Value::Null => Vec::new(),
+        // Many exports write an empty string for "none".
+        Value::String(path) if path.is_empty() => Vec::new(),
+        Value::String(path) => vec![path],
+        Value::Array(values) => values
+            .into_iter()
+            .map(|value| match value {
+                Value::String(path) => Ok(path),
+                other => Err(fault(&field, format!("must hold paths, not {}", kind(&other)))),
+            })
+            .collect::<Result<_, _>>()?,
+        other => return Err(fault(&field, format!("must be a list of paths or one path, not {}", kind(&other)))),
+    };
+    for path in &paths {
+        check_path(path).map_err(|what| fault(&field, format!("holds {path:?}: {what}")))?;
+    }
+    Ok(paths)
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(number) if number.is_f64() => "a fraction",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// Fields as they stand, before their types are looked at.
+#[derive(Default)]
+struct RawFields {
+    id: Option<(u8, String, Value)>,
+    text: Option<Value>,
+    images: Option<(u8, String, Value)>,
+    has_image: Option<bool>,
+    kept: BTreeMap<String, String>,
+}
+
+struct RawItem<'a> {
+    mapping: &'a FieldMapping,
+}
+
+impl<'de> DeserializeSeed<'de> for RawItem<'_> {
+    type Value = RawFields;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<RawFields, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for RawItem<'_> {
+    type Value = RawFields;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawFields, A::Error> {
+        let mut raw = RawFields::default();
+        let better = |present: &Option<(u8, String, Value)>, rank| present.as_ref().is_none_or(|(old, ..)| rank < *old);
+        while let Some(field) = map.next_key::<String>()? {
+            let role = self.mapping.role(&field);
+            let kept = self.mapping.is_kept(&field);
+            if role.is_none() && !kept {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            let value: Value = map.next_value()?;
+            let again = match role {
+                Some(Role::Id(rank)) => raw.id.as_ref().is_some_and(|(old, ..)| *old == rank),
+                Some(Role::Images(rank)) => raw.images.as_ref().is_some_and(|(old, ..)| *old == rank),
+                Some(Role::Text) => raw.text.is_some(),
+                _ => false,
+            };
+            if again {
+                return Err(A::Error::custom(format!("the field {field:?} stands twice")));
+            }
+            if kept {
+                raw.kept.insert(field.clone(), as_text(&value));
+            }
+            match role {
+                Some(Role::Id(rank)) if better(&raw.id, rank) => raw.id = Some((rank, field, value)),
+                Some(Role::Images(rank)) if better(&raw.images, rank) => raw.images = Some((rank, field, value)),
+                Some(Role::Text) => raw.text = Some(value),
+                Some(Role::HasImage) => raw.has_image = value.as_bool(),
+                _ => {}
+            }
+        }
+        Ok(raw)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::items::Template;
+
+    fn read(text: &str) -> Result<Item, ItemFault> {
+        parse(text.as_bytes(), &FieldMapping::default())
+    }
+
+    #[test]
+    fn defaults_are_read() {
+        let item = read(r#"{"id": 7, "text": "t", "image": "a.png", "has_image": true, "year": 2005}"#).unwrap();
+        assert_eq!((item.id.as_str(), item.text.as_deref(), item.has_image), ("7", Some("t"), Some(true)));
+        assert_eq!(item.images, ["a.png"]);
+        assert!(item.fields.is_empty());
+        let item = read(r#"{"id": "x", "item_id": "y", "text": null, "images": ["a", "b"], "image": "c"}"#).unwrap();
+        assert_eq!((item.id.as_str(), item.text, item.images.len()), ("y", None, 2));
+        assert_eq!(read(r#"{"id": "x", "text": "", "image": ""}"#).unwrap().text.as_deref(), Some(""));
+    }
+
+    #[test]
+    fn wrong_fields_are_named() {
+        for (text, field) in [
+            (r#"{"text": "t"}"#, "item_id"),
+            (r#"{"id": 1.5}"#, "id"),
+            (r#"{"id": ""}"#, "id"),
+            (r#"{"id": "a\u0000b"}"#, "id"),
+            (r#"{"id": null}"#, "id"),
+            (r#"{"id": 1, "text": 3}"#, "text"),
+            (r#"{"id": 1, "images": 3}"#, "images"),
+            (r#"{"id": 1, "images": [3]}"#, "images"),
+            (r#"{"id": 1, "images": ["../a.png"]}"#, "images"),
+            (r#"{"id": 1, "image": "/etc/passwd"}"#, "image"),
+        ] {
+            let ItemFault::Field { field: found, .. } = read(text).unwrap_err() else { panic!("{text}") };
+            assert_eq!(found, field, "{text}");
+        }
+        assert!(matches!(read(r#"{"id": 1 "text": 2}"#), Err(ItemFault::Syntax { .. })));
+        assert!(matches!(read(r#"{"id": 1, "id": 2}"#), Err(ItemFault::Syntax { .. })));
+        let deep = format!(r#"{{"id": 1, "x": {}}}"#, "[".repeat(100_000));
+        assert!(read(&deep).is_err());
+    }
+
+    #[test]
+    fn a_mapping_and_a_template_replace_the_defaults() {
+        let mapping = FieldMapping {
+            id: Some("no".into()),
+            images: Some("pics".into()),
+            template: Some(Template::parse(r"{q}\n{c}").unwrap()),
+            keep: ["year".to_owned()].into(),
+            ..FieldMapping::default()
+        };
+        let text = r#"{"no": "a", "id": 2, "q": "Q", "c": ["1", "2"], "text": 5, "pics": "p", "year": 2005}"#;
+        let item = parse(text.as_bytes(), &mapping).unwrap();
+        assert_eq!((item.id.as_str(), item.text.as_deref()), ("a", Some("Q\n1\n2")));
+        assert_eq!(item.images, ["p"]);
+        assert_eq!(item.fields, [("year".to_owned(), "2005".to_owned())].into());
+    }
+}

@@ -1,0 +1,159 @@
+//! The two binaries, run as a person runs them.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+/// The folder of the binaries: the one above this test's own.
+///
+/// # Panics
+/// When the test does not lie in a target folder.
+fn folder() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    test.parent().unwrap().parent().unwrap().to_path_buf()
+}
+
+/// A program with its settings, in a working folder.
+pub struct Program {
+    command: Command,
+}
+
+impl Program {
+    /// `coordinator`.
+    pub fn coordinator(working_folder: &Path) -> Self {
+        Self::new("coordinator", working_folder)
+    }
+
+    /// `worker`.
+    pub fn worker(working_folder: &Path) -> Self {
+        Self::new("worker", working_folder)
+    }
+
+    fn new(name: &str, working_folder: &Path) -> Self {
+        let path = folder().join(name);
+        assert!(path.exists(), "{} is not built: run `cargo test --workspace`", path.display());
+        let mut command = Command::new(path);
+        command.current_dir(working_folder).stdin(Stdio::null());
+        for name in ["FLEET_QUEUE", "FLEET_STORE", "FLEET_RUN", "FLEET_MODEL", "FLEET_LOG"] {
+            command.env_remove(name);
+        }
+        Self { command }
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<S: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = S>) -> Self {
+        self.command.args(arguments);
+        self
+    }
+
+    /// Adds a flag with its value.
+    #[must_use]
+    pub fn flag(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.arg(name).arg(value);
+        self
+    }
+
+    /// Sets a variable.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Sets several variables.
+    #[must_use]
+    pub fn envs(mut self, variables: &[(String, String)]) -> Self {
+        self.command.envs(variables.iter().map(|(name, value)| (name, value)));
+        self
+    }
+
+    /// Runs it to its end.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn output(mut self) -> Finished {
+        Finished(self.command.output().unwrap())
+    }
+
+    /// Starts it in the background with its standard error in `log`.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn start(mut self, log: &Path) -> Running {
+        let log = std::fs::File::create(log).unwrap();
+        Running(self.command.stdout(Stdio::null()).stderr(log).spawn().unwrap())
+    }
+}
+
+/// A program that ended.
+pub struct Finished(Output);
+
+impl Finished {
+    /// Its exit code; -1 where a signal ended it.
+    pub fn code(&self) -> i32 {
+        self.0.status.code().unwrap_or(-1)
+    }
+
+    /// What it printed.
+    pub fn stdout(&self) -> String {
+        String::from_utf8_lossy(&self.0.stdout).into_owned()
+    }
+
+    /// What it complained of.
+    pub fn stderr(&self) -> String {
+        String::from_utf8_lossy(&self.0.stderr).into_owned()
+    }
+
+    /// The same, if it ended with this code.
+    ///
+    /// # Panics
+    /// With what it printed, if it did not.
+    #[must_use]
+    pub fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code(), code, "stdout:\n{}\nstderr:\n{}", self.stdout(), self.stderr());
+        self
+    }
+}
+
+/// A program in the background, killed on drop.
+pub struct Running(Child);
+
+impl Running {
+    /// Kills it with -9.
+    pub fn kill(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+
+    /// Sends a signal by name, for instance `TERM` or `STOP`.
+    ///
+    /// # Panics
+    /// When `kill` is missing.
+    pub fn signal(&self, name: &str) {
+        let id = self.0.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
+    }
+
+    /// Waits for its end and gives its exit code, -1 where a signal ended it.
+    ///
+    /// # Panics
+    /// When it cannot be waited for.
+    pub fn wait(&mut self) -> i32 {
+        self.0.wait().unwrap().code().unwrap_or(-1)
+    }
+
+    /// Whether it is still there.
+    ///
+    /// # Panics
+    /// When it cannot be asked.
+    pub fn is_running(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

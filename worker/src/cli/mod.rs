@@ -1,0 +1,106 @@
+//! The worker's command line.
+
+mod embed;
+mod work;
+
+use std::io::IsTerminal as _;
+
+use clap::{Parser, Subcommand};
+use shared::exit::ExitCode;
+use shared::queue::QueueError;
+use shared::settings::{FileSettings, SettingsError, environment};
+use shared::store::StoreError;
+
+/// Claims shards of a run, embeds their items, and uploads the parts.
+#[derive(Debug, Parser)]
+#[command(name = "worker", version, max_term_width = 100, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    work: work::WorkArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Embed one item and print its vector as JSON
+    Embed(embed::EmbedArgs),
+}
+
+/// A failed command: what a script sees and what a person reads.
+#[derive(Debug)]
+struct Failure {
+    code: ExitCode,
+    error: anyhow::Error,
+}
+
+impl Failure {
+    fn new(code: ExitCode, error: impl Into<anyhow::Error>) -> Self {
+        Self { code, error: error.into() }
+    }
+
+    fn usage(message: &str) -> Self {
+        Self::new(ExitCode::Usage, anyhow::Error::msg(message.to_owned()))
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::new(error.exit_code(), error)
+    }
+}
+
+impl From<QueueError> for Failure {
+    fn from(error: QueueError) -> Self {
+        Self::new(error.exit_code(), error)
+    }
+}
+
+impl From<SettingsError> for Failure {
+    fn from(error: SettingsError) -> Self {
+        Self::new(ExitCode::Usage, error)
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::new(ExitCode::Unexpected, error)
+    }
+}
+
+/// Parses the command line, runs the command, and says how it ended.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = tracing_subscriber::EnvFilter::try_from_env(environment::LOG)
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: cannot start: {error}");
+            return ExitCode::Unexpected;
+        }
+    };
+    let result = runtime.block_on(run(cli));
+    runtime.shutdown_background();
+    result.unwrap_or_else(|failure| {
+        eprintln!("error: {}", failure.error);
+        for cause in failure.error.chain().skip(1) {
+            eprintln!("  caused by: {cause}");
+        }
+        failure.code
+    })
+}
+
+async fn run(cli: Cli) -> Result<ExitCode, Failure> {
+    let file = FileSettings::read(&std::env::current_dir()?)?;
+    match cli.command {
+        None => work::work(cli.work, &file).await,
+        Some(Command::Embed(args)) => embed::embed(args, &file).await,
+    }
+}

@@ -1,0 +1,217 @@
+//! `worker`: the plan's model on this machine's device, then the pipeline until the run ends.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use shared::exit::ExitCode;
+use shared::ids::{RunId, WorkerId};
+use shared::model::{HubSettings, Places, local_copy};
+use shared::plan::{NUMERICS_VERSION, Plan};
+use shared::queue::WorkerInfo;
+use shared::queue::redis::{RedisOptions, RedisQueue};
+use shared::settings::{FileSettings, QueueUrl, environment};
+use shared::store::{Store, StoreErrorKind, layout};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::Failure;
+use crate::batch::BatchBudget;
+use crate::device::DeviceChoice;
+use crate::embedder::Embedder;
+use crate::load;
+use crate::pipeline::{Worker, WorkerEnd, WorkerSettings};
+
+/// Which run to work on, and with what.
+#[derive(Debug, Args)]
+pub struct WorkArgs {
+    /// The queue: redis:// or rediss://
+    #[arg(long, env = environment::QUEUE, value_name = "URL", hide_env_values = true)]
+    queue: Option<QueueUrl>,
+    /// The store: a path, file:, s3://, gs:// or az://
+    #[arg(long, env = environment::STORE, value_name = "URL")]
+    store: Option<String>,
+    /// The run; the only one in the store is the default
+    #[arg(long, env = environment::RUN, value_name = "ID")]
+    run: Option<RunId>,
+    /// A local copy of the plan's model
+    #[arg(long, env = environment::MODEL, value_name = "FOLDER")]
+    model: Option<PathBuf>,
+    /// auto, cpu or cuda:N
+    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    device: DeviceChoice,
+    /// Text tokens plus vision patches of one batch: a number, or auto
+    #[arg(long, default_value = "auto", value_name = "N|auto", value_parser = batch_tokens)]
+    batch_tokens: BatchTokens,
+    /// Exit with 6 after this long without a queue: 30m, 90s, 2h
+    #[arg(long, default_value = "30m", value_name = "TIME", value_parser = shared::settings::parse_duration)]
+    give_up_after: Duration,
+}
+
+/// `--batch-tokens`.
+#[derive(Debug, Clone, Copy)]
+enum BatchTokens {
+    Auto,
+    Fixed(usize),
+}
+
+fn batch_tokens(text: &str) -> Result<BatchTokens, String> {
+    match text {
+        "auto" => Ok(BatchTokens::Auto),
+        _ => match text.parse() {
+            Ok(0) | Err(_) => Err("a whole number above 0, or auto".to_owned()),
+            Ok(tokens) => Ok(BatchTokens::Fixed(tokens)),
+        },
+    }
+}
+
+impl BatchTokens {
+    /// `auto` is the same on every machine of a kind: a part depends on the budget.
+    fn budget(self) -> BatchBudget {
+        match self {
+            Self::Auto => BatchBudget::CPU,
+            Self::Fixed(tokens) => BatchBudget(tokens),
+        }
+    }
+}
+
+/// Works on a run until it ends.
+pub async fn work(args: WorkArgs, file: &FileSettings) -> Result<ExitCode, Failure> {
+    let stop = CancellationToken::new();
+    let signalled = stop_on_signal(stop.clone())?;
+    let queue_url = args.queue.clone().or_else(|| file.queue.clone()).ok_or_else(|| {
+        Failure::usage("no queue: pass --queue redis://..., set FLEET_QUEUE, or write queue = \"...\" into embed-fleet.toml")
+    })?;
+    if queue_url.is_memory() {
+        return Err(Failure::usage(
+            "memory: is a queue inside one process; `coordinator run` works with it, a worker needs --queue redis://...",
+        ));
+    }
+    let store_url = args.store.clone().or_else(|| file.store.clone()).ok_or_else(|| {
+        Failure::usage("no store: pass --store, set FLEET_STORE, or write store = \"...\" into embed-fleet.toml")
+    })?;
+    let store = Store::open(&store_url)?;
+    let run = run_of(&store, args.run.clone().or_else(|| file.run.clone())).await?;
+    let plan = plan_of(&store, &run).await?;
+    let embedder = embedder_of(&args, &store, &plan).await?;
+    if embedder.dim() != plan.embedding.dim as usize {
+        let error = load::EmbedderError::Dim { asked: plan.embedding.dim, has: embedder.dim() };
+        return Err(Failure::new(ExitCode::Input, error));
+    }
+    let null = Arc::clone(&embedder);
+    let null_vector = tokio::task::spawn_blocking(move || load::null_vector(null.as_ref()))
+        .await
+        .map_err(|error| Failure::new(ExitCode::Unexpected, error))?
+        .map_err(|error| Failure::new(ExitCode::Input, error))?;
+    let queue = RedisQueue::connect(queue_url.expose(), &run, RedisOptions::default())?;
+    let host = host_name();
+    let worker = Worker {
+        id: WorkerId::fresh(&host),
+        info: WorkerInfo { host, device: embedder.device(), version: env!("CARGO_PKG_VERSION").to_owned() },
+        queue: Arc::new(queue),
+        store,
+        plan: Arc::new(plan),
+        embedder,
+        null_vector,
+        settings: WorkerSettings {
+            give_up_after: args.give_up_after,
+            budget: args.batch_tokens.budget(),
+            ..WorkerSettings::default()
+        },
+        stop,
+    };
+    tracing::info!(worker = %worker.id, %run, device = %worker.info.device, "ready");
+    let end = worker.run().await.map_err(|error| Failure::new(ExitCode::Unexpected, error))?;
+    let code = match end {
+        WorkerEnd::Finished | WorkerEnd::Draining => ExitCode::Done,
+        WorkerEnd::Stuck => ExitCode::Incomplete,
+        WorkerEnd::Banned => ExitCode::Unexpected,
+        WorkerEnd::QueueLost => ExitCode::Unreachable,
+        WorkerEnd::Stopped => signalled.await.unwrap_or(ExitCode::Terminated),
+    };
+    tracing::info!(?end, "the worker ends");
+    Ok(code)
+}
+
+/// Cancels the token at the first signal, ends the process at the second.
+fn stop_on_signal(stop: CancellationToken) -> Result<tokio::sync::oneshot::Receiver<ExitCode>, Failure> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let (tell, told) = tokio::sync::oneshot::channel();
+    tokio::spawn(async move {
+        let mut tell = Some(tell);
+        loop {
+            let code = tokio::select! {
+                _ = terminate.recv() => ExitCode::Terminated,
+                _ = interrupt.recv() => ExitCode::Interrupted,
+            };
+            match tell.take() {
+                Some(tell) => {
+                    tracing::info!("stopping after the batch that runs; leases are given back");
+                    stop.cancel();
+                    let _ = tell.send(code);
+                }
+                None => std::process::exit(code as i32),
+            }
+        }
+    });
+    Ok(told)
+}
+
+async fn run_of(store: &Store, named: Option<RunId>) -> Result<RunId, Failure> {
+    if let Some(run) = named {
+        return Ok(run);
+    }
+    let runs = store.folders(layout::RUNS).await?;
+    match runs.as_slice() {
+        [only] => only.parse().map_err(|error| Failure::new(ExitCode::Usage, error)),
+        [] => Err(Failure::usage(&format!("{} holds no run", store.url()))),
+        _ => Err(Failure::usage(&format!(
+            "{} holds several runs; name one with --run:\n  {}",
+            store.url(),
+            runs.join("\n  ")
+        ))),
+    }
+}
+
+async fn plan_of(store: &Store, run: &RunId) -> Result<Plan, Failure> {
+    let key = layout::plan_key(run);
+    let bytes = store.get(&key).await.map_err(|error| {
+        let code = if error.kind == StoreErrorKind::NotFound { ExitCode::Usage } else { error.exit_code() };
+        Failure::new(code, anyhow::Error::new(error).context(format!("cannot read the plan of run {run}")))
+    })?;
+    let plan = Plan::parse(&bytes)
+        .map_err(|error| Failure::new(ExitCode::Input, anyhow::Error::new(error).context(store.url_of(&key))))?;
+    if plan.numerics_version != NUMERICS_VERSION {
+        return Err(Failure::new(
+            ExitCode::Input,
+            anyhow::anyhow!(
+                "run {run} was planned for numerics version {}, this worker computes version {NUMERICS_VERSION}: \
+                 use the worker of that release",
+                plan.numerics_version
+            ),
+        ));
+    }
+    Ok(plan)
+}
+
+async fn embedder_of(args: &WorkArgs, store: &Store, plan: &Plan) -> Result<Arc<dyn Embedder>, Failure> {
+    let started = Instant::now();
+    let places = Places { hub: HubSettings::from_environment(), store: Some(store.clone()), progress: None };
+    let model = local_copy(&plan.model, args.model.as_deref(), &places)
+        .await
+        .map_err(|error| Failure::new(error.exit_code(), error))?;
+    let settings = plan.embedding.clone();
+    let device = args.device.open().map_err(|error| Failure::new(ExitCode::Usage, error))?;
+    let embedder = tokio::task::spawn_blocking(move || load::embedder(&model, &settings, &device))
+        .await
+        .map_err(|error| Failure::new(ExitCode::Unexpected, error))?
+        .map_err(|error| Failure::new(ExitCode::Input, error))?;
+    tracing::info!(model = %plan.model.name, seconds = started.elapsed().as_secs_f32(), "model loaded");
+    Ok(embedder)
+}
+
+fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").map(|name| name.trim().to_owned()).unwrap_or_default()
+}

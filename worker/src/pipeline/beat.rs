@@ -1,0 +1,45 @@
+//! The worker's sign of life: one beat for all leases, every quarter of a lease.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rand::RngExt as _;
+use shared::queue::Beat;
+
+use super::Worker;
+use super::lease::Leases;
+use super::talk::Contact;
+
+/// The pause between beats while nothing is held.
+const IDLE: Duration = Duration::from_secs(15);
+
+/// How often the held leases are looked at for one that is shorter than the pause in progress.
+const STEP: Duration = Duration::from_millis(500);
+
+/// Beats until dropped. A beat that fails moves no fence; the next one is tried in time.
+pub async fn beat_forever(worker: Arc<Worker>, leases: Arc<Leases>, contact: Arc<Contact>) {
+    let mut last = Instant::now();
+    loop {
+        let jitter = rand::rng().random_range(0.8..1.0);
+        loop {
+            let quarter = leases.shortest().map_or(IDLE, |lease| lease / 4).mul_f64(jitter);
+            let left = quarter.saturating_sub(last.elapsed());
+            if left.is_zero() {
+                break;
+            }
+            tokio::time::sleep(left.min(STEP)).await;
+        }
+        last = Instant::now();
+        let shards = leases.beat();
+        let beat = Beat { worker: worker.id.clone(), info: worker.info.clone(), shards };
+        match worker.queue.beat(&beat).await {
+            // An unknown run says nothing of our leases: a rebuilt queue will answer for them.
+            Ok(reply) if reply.run.is_none() => tracing::warn!("the queue has lost the run; `coordinator resume` rebuilds it"),
+            Ok(reply) => {
+                contact.made();
+                leases.answer(&reply.shards, &beat.shards, last);
+            }
+            Err(error) => tracing::warn!(%error, "a beat failed"),
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! A worker's life: claim and fetch the next shards while one is embedded and another is published.
+//!
+//! ```text
+//!  claim ──► fetch ──► prepare ─┐ channel of 1   ┌─► embed (one OS thread, owns the device) ─┐
+//!  (async)   (async)   (CPU     ├───────────────►┤                                           │
+//!                      threads) ┘                └── publish: npz, upload, complete ◄────────┘
+//!  beat: every quarter of a lease, for all leases held
+//! ```
+//!
+//! A shard that fails, or panics, fails alone. Memory is bounded by [`HELD_AT_MOST`] shards.
+
+mod beat;
+mod claim;
+mod embed;
+mod fetch;
+mod lease;
+mod publish;
+mod talk;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::ids::WorkerId;
+use shared::plan::Plan;
+use shared::queue::{Queue, WorkerInfo};
+use shared::store::Store;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::batch::BatchBudget;
+use crate::embedder::Embedder;
+use lease::Leases;
+use talk::Contact;
+
+/// Shards in the hands of one worker: one being prepared, one on the device, one being published.
+const HELD_AT_MOST: usize = 3;
+
+/// What a worker needs to know.
+#[derive(Debug, Clone)]
+pub struct WorkerSettings {
+    /// How long to go on without a queue.
+    pub give_up_after: Duration,
+    /// What a batch may hold.
+    pub budget: BatchBudget,
+    /// The shortest and the longest pause between two claims that found nothing.
+    pub claim_poll: (Duration, Duration),
+}
+
+impl Default for WorkerSettings {
+    fn default() -> Self {
+        Self {
+            give_up_after: Duration::from_secs(30 * 60),
+            budget: BatchBudget::CPU,
+            claim_poll: (Duration::from_secs(2), Duration::from_secs(5)),
+        }
+    }
+}
+
+/// One worker of one run.
+#[derive(Clone)]
+pub struct Worker {
+    /// Unique per process start.
+    pub id: WorkerId,
+    /// What `status` shows of it.
+    pub info: WorkerInfo,
+    /// The run's queue.
+    pub queue: Arc<dyn Queue>,
+    /// The run's record.
+    pub store: Store,
+    /// The run.
+    pub plan: Arc<Plan>,
+    /// The model.
+    pub embedder: Arc<dyn Embedder>,
+    /// The vector of an item with nothing in it, recorded in every part.
+    pub null_vector: Arc<[f32]>,
+    /// How it works.
+    pub settings: WorkerSettings,
+    /// Cancelled by Ctrl-C and SIGTERM: the batch that runs is finished, leases are given back.
+    pub stop: CancellationToken,
+}
+
+/// Why a worker ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorkerEnd {
+    /// All shards are done.
+    Finished,
+    /// The run is draining.
+    Draining,
+    /// Only dead shards are left.
+    Stuck,
+    /// This machine failed too often.
+    Banned,
+    /// No queue for too long.
+    QueueLost,
+    /// Told to stop.
+    Stopped,
+}
+
+/// A worker that cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The queue refuses us, or speaks another language: waiting does not help.
+    #[error(transparent)]
+    Queue(#[from] shared::queue::QueueError),
+    /// The device thread could not be started.
+    #[error("cannot start the thread that owns the device")]
+    Thread(#[source] std::io::Error),
+    /// The device thread panicked outside any shard.
+    #[error("the thread that owns the device ended before its work did")]
+    DeviceThread,
+}
+
+impl Worker {
+    /// Works until there is nothing left to do, or the worker is told to stop.
+    pub async fn run(self) -> Result<WorkerEnd, WorkerError> {
+        let worker = Arc::new(self);
+        let leases = Arc::new(Leases::default());
+        let contact = Arc::new(Contact::new());
+        let room = Arc::new(Semaphore::new(HELD_AT_MOST));
+        let (to_device, from_fetch) = mpsc::channel(1);
+        let (to_publisher, from_device) = mpsc::channel(1);
+
+        let beats = tokio::spawn(beat::beat_forever(Arc::clone(&worker), Arc::clone(&leases), Arc::clone(&contact)));
+        let _beats = AbortOnDropHandle::new(beats);
+        let device = embed::start_device_thread(Arc::clone(&worker), from_fetch, to_publisher)?;
+        let publisher = tokio::spawn(publish::publish_all(
+            Arc::clone(&worker),
+            Arc::clone(&leases),
+            Arc::clone(&contact),
+            from_device,
+        ));
+
+        let end = claim::claim_all(&worker, &leases, &contact, &room, &to_device).await;
+        // No more shards: the stages empty themselves one after the other.
+        drop(to_device);
+        publisher.await.map_err(|_| WorkerError::DeviceThread)?;
+        tokio::task::spawn_blocking(move || device.join())
+            .await
+            .map_err(|_| WorkerError::DeviceThread)?
+            .map_err(|_| WorkerError::DeviceThread)?;
+        let end = end?;
+        Ok(if worker.stop.is_cancelled() { WorkerEnd::Stopped } else { end })
+    }
+}
