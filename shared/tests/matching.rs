@@ -46,7 +46,8 @@ fn check(case: &Case, root: &Path) {
     let roots = ImageRoots::open(&[root.to_owned()]).unwrap();
     match roots.find(&case.name) {
         Match::Found(found) => {
-            let expected = case.expected.as_ref().unwrap_or_else(|| panic!("{}: found {}", case.why, roots.path(found)));
+            let expected =
+                case.expected.as_ref().unwrap_or_else(|| panic!("{}: found {}", case.why, roots.path(found)));
             // Each file holds its own name, so that a hit on another one shows.
             assert_eq!(String::from_utf8(roots.read(found).unwrap()).unwrap(), *expected, "{}", case.why);
         }
@@ -79,7 +80,8 @@ fn every_case_holds_on_a_zip() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("images.zip");
         let mut zip = zip::ZipWriter::new(File::create(&path).unwrap());
-        let method = if number % 2 == 0 { zip::CompressionMethod::Stored } else { zip::CompressionMethod::Deflated };
+        let method =
+            if number % 2 == 0 { zip::CompressionMethod::Stored } else { zip::CompressionMethod::Deflated };
         for name in &case.files {
             zip.start_file(name.as_str(), SimpleFileOptions::default().compression_method(method)).unwrap();
             zip.write_all(name.as_bytes()).unwrap();

@@ -39,10 +39,7 @@ fn plan() -> Plan {
             dim: 4,
             text_template: None,
         },
-        fleet: FleetSettings {
-            shard_size: 8,
-            lease_seconds: 1.0,
-        },
+        fleet: FleetSettings { shard_size: 8, lease_seconds: 1.0 },
         counts: PlanCounts::default(),
         shards_sha256: String::new(),
     }
@@ -80,40 +77,22 @@ fn written(order: [u64; 4]) -> WrittenPart {
         let vector = [0.6, 0.8, 0.0, 0.0].map(|value: f32| if item == 4 { -value } else { value });
         builder.row(FIRST + item, &vector, u32::from(item == 1)).unwrap();
         if item == 1 || item == 3 {
-            builder
-                .drop_image(FIRST + item, ReasonKind::Ratio, "b.png is 1 x 900")
-                .unwrap();
+            builder.drop_image(FIRST + item, ReasonKind::Ratio, "b.png is 1 x 900").unwrap();
         }
     }
-    builder
-        .fail(
-            FIRST + 2,
-            ReasonKind::NothingToEmbed,
-            "no text and no usable image",
-        )
-        .unwrap();
-    builder
-        .drop_image(FIRST + 2, ReasonKind::Missing, "c.png")
-        .unwrap();
+    builder.fail(FIRST + 2, ReasonKind::NothingToEmbed, "no text and no usable image").unwrap();
+    builder.drop_image(FIRST + 2, ReasonKind::Missing, "c.png").unwrap();
     builder.finish(origin()).unwrap()
 }
 
 fn check(name: &str, bytes: &[u8]) -> Result<shared::part::ValidPart, PartError> {
     let (plan, shard) = (plan(), shard());
-    let expectation = PartExpectation {
-        plan: &plan,
-        shard: &shard,
-        first_index: FIRST,
-    };
+    let expectation = PartExpectation { plan: &plan, shard: &shard, first_index: FIRST };
     validate_part(name, Bytes::copy_from_slice(bytes), expectation)
 }
 
 fn named(bytes: &[u8]) -> String {
-    ContentName {
-        shard: ShardId(3),
-        sha: Sha16::of(bytes),
-    }
-    .part()
+    ContentName { shard: ShardId(3), sha: Sha16::of(bytes) }.part()
 }
 
 #[test]
@@ -125,26 +104,9 @@ fn a_part_is_the_same_bytes_whatever_order_its_rows_came_in() {
     assert_eq!(ids, ["a", "문제-2", "item four", "e"]);
     assert_eq!(valid.vector(3), [-0.6, -0.8, 0.0, 0.0]);
     let metadata = &valid.metadata;
-    assert_eq!(
-        (
-            metadata.count,
-            metadata.failed,
-            metadata.partial,
-            metadata.text_only
-        ),
-        (4, 1, 1, 1)
-    );
-    assert_eq!(
-        (
-            metadata.with_image,
-            metadata.dropped_images.as_ref().unwrap().len()
-        ),
-        (1, 3)
-    );
-    assert_eq!(
-        (valid.row_of(FIRST + 2, FIRST), valid.row_of(FIRST + 3, FIRST)),
-        (None, Some(2))
-    );
+    assert_eq!((metadata.count, metadata.failed, metadata.partial, metadata.text_only), (4, 1, 1, 1));
+    assert_eq!((metadata.with_image, metadata.dropped_images.as_ref().unwrap().len()), (1, 3));
+    assert_eq!((valid.row_of(FIRST + 2, FIRST), valid.row_of(FIRST + 3, FIRST)), (None, Some(2)));
 }
 
 #[test]
@@ -152,9 +114,7 @@ fn a_shard_whose_items_all_failed_is_a_part() {
     let plan = plan();
     let mut builder = builder(&plan);
     for item in 0..5 {
-        builder
-            .fail(FIRST + item, ReasonKind::NothingToEmbed, "x")
-            .unwrap();
+        builder.fail(FIRST + item, ReasonKind::NothingToEmbed, "x").unwrap();
     }
     let part = builder.finish(origin()).unwrap();
     assert_eq!(check(&part.name.part(), &part.bytes).unwrap().rows(), 0);
@@ -166,31 +126,18 @@ fn no_part_is_made_of_rows_that_break_a_law() {
     let mut rows = builder(&plan);
     rows.row(FIRST, &[1.0, 0.0, 0.0, 0.0], 0).unwrap();
     let unsettled = rows.finish(origin()).unwrap_err().to_string();
-    assert!(
-        unsettled.contains("4 items") && unsettled.contains("문제-2"),
-        "{unsettled}"
-    );
+    assert!(unsettled.contains("4 items") && unsettled.contains("문제-2"), "{unsettled}");
     let mut rows = builder(&plan);
-    for (vector, word) in [
-        (vec![1.0], "components"),
-        (vec![f32::NAN, 0.0, 0.0, 0.0], "norm"),
-        (vec![0.5; 3], "components"),
-    ] {
+    for (vector, word) in
+        [(vec![1.0], "components"), (vec![f32::NAN, 0.0, 0.0, 0.0], "norm"), (vec![0.5; 3], "components")]
+    {
         let error = builder(&plan).row(FIRST, &vector, 0).unwrap_err().to_string();
         assert!(error.contains(word), "{error}");
     }
     rows.row(FIRST, &[1.0, 0.0, 0.0, 0.0], 0).unwrap();
+    assert!(rows.row(FIRST, &[1.0, 0.0, 0.0, 0.0], 0).unwrap_err().to_string().contains("twice"));
     assert!(
-        rows.row(FIRST, &[1.0, 0.0, 0.0, 0.0], 0)
-            .unwrap_err()
-            .to_string()
-            .contains("twice")
-    );
-    assert!(
-        rows.row(FIRST + 5, &[1.0, 0.0, 0.0, 0.0], 0)
-            .unwrap_err()
-            .to_string()
-            .contains("not in this shard")
+        rows.row(FIRST + 5, &[1.0, 0.0, 0.0, 0.0], 0).unwrap_err().to_string().contains("not in this shard")
     );
 }
 
@@ -210,10 +157,7 @@ fn every_flipped_byte_is_found_and_every_other_length() {
     }
     for length in 0..part.bytes.len() {
         assert!(check(&name, &part.bytes[..length]).is_err());
-        assert!(
-            check(&named(&part.bytes[..length]), &part.bytes[..length]).is_err(),
-            "{length}"
-        );
+        assert!(check(&named(&part.bytes[..length]), &part.bytes[..length]).is_err(), "{length}");
     }
 }
 
@@ -253,16 +197,7 @@ fn metadata_that_does_not_fit_the_plan_or_the_rows_is_refused() {
     let part = written([0, 1, 3, 4]);
     with_metadata(&part, |_| {}).unwrap();
     let error = with_metadata(&part, |metadata| metadata.fingerprint = "e".repeat(64)).unwrap_err();
-    assert!(
-        matches!(
-            error.kind,
-            PartErrorKind::OtherRun {
-                what: "fingerprint",
-                ..
-            }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error.kind, PartErrorKind::OtherRun { what: "fingerprint", .. }), "{error}");
     let changes: [Change; 9] = [
         ("dim", |metadata| metadata.dim = 5),
         ("shard", |metadata| metadata.shard = Some(ShardId(4))),
@@ -284,28 +219,15 @@ fn metadata_that_does_not_fit_the_plan_or_the_rows_is_refused() {
     ];
     for (word, change) in changes {
         let error = with_metadata(&part, change).unwrap_err();
-        assert!(
-            error.to_string().contains(word) && !error.is_damage(),
-            "{word}: {error}"
-        );
+        assert!(error.to_string().contains(word) && !error.is_damage(), "{word}: {error}");
     }
 }
 
 #[test]
 fn names_are_checked_first() {
     let part = written([0, 1, 3, 4]);
-    for name in [
-        "x.npz",
-        "000004-0123456789abcdef.npz",
-        "000003-0123456789abcdef.tar",
-    ] {
-        assert!(
-            matches!(
-                check(name, &part.bytes).unwrap_err().kind,
-                PartErrorKind::Foreign(_)
-            ),
-            "{name}"
-        );
+    for name in ["x.npz", "000004-0123456789abcdef.npz", "000003-0123456789abcdef.tar"] {
+        assert!(matches!(check(name, &part.bytes).unwrap_err().kind, PartErrorKind::Foreign(_)), "{name}");
     }
 }
 
@@ -313,11 +235,7 @@ fn names_are_checked_first() {
 fn the_end_of_a_part_tells_what_it_is() {
     let part = written([0, 1, 3, 4]);
     let (plan, shard) = (plan(), shard());
-    let expectation = PartExpectation {
-        plan: &plan,
-        shard: &shard,
-        first_index: FIRST,
-    };
+    let expectation = PartExpectation { plan: &plan, shard: &shard, first_index: FIRST };
     let (name, size) = (part.name.part(), part.bytes.len() as u64);
     let start = part.bytes.len().saturating_sub(tail_size(4) as usize);
     let Tail::Complete(summary) = validate_tail(&name, size, &part.bytes[start..], expectation).unwrap()
@@ -325,22 +243,10 @@ fn the_end_of_a_part_tells_what_it_is() {
         panic!("the usual size suffices")
     };
     assert_eq!((summary.metadata, summary.id_width), (part.metadata, 9));
-    assert!(
-        validate_tail(&name, size + 1, &part.bytes, expectation)
-            .unwrap_err()
-            .is_damage()
-    );
-    assert!(
-        validate_tail(&name, size, &[], expectation)
-            .unwrap_err()
-            .is_damage()
-    );
+    assert!(validate_tail(&name, size + 1, &part.bytes, expectation).unwrap_err().is_damage());
+    assert!(validate_tail(&name, size, &[], expectation).unwrap_err().is_damage());
     let cut = &part.bytes[..part.bytes.len() - 1];
-    assert!(
-        validate_tail(&name, size - 1, cut, expectation)
-            .unwrap_err()
-            .is_damage()
-    );
+    assert!(validate_tail(&name, size - 1, cut, expectation).unwrap_err().is_damage());
 }
 
 proptest! {

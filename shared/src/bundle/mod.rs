@@ -4,7 +4,19 @@
 //! 0644), so that the same input gives the same name. It is written and read in memory bounded by
 //! the shard ([`crate::laws::Law::MemoryIsBounded`]).
 
+mod build;
+mod read;
+
+pub use build::BundleBuilder;
+pub use read::{Bundle, BundleError};
+
 use serde::{Deserialize, Serialize};
+
+/// The entry that holds the items, the first of the tar.
+const ITEMS_ENTRY: &str = "items.jsonl";
+
+/// The folder of the images.
+const IMAGES_FOLDER: &str = "images/";
 
 /// An image inside a bundle.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -69,7 +69,10 @@ impl Bundle {
                 return Err(wrong("does not belong here"));
             }
         }
-        let items = items.ok_or_else(|| BundleError::Entry { entry: ITEMS_ENTRY.to_owned(), what: "is missing".to_owned() })?;
+        let items = items.ok_or_else(|| BundleError::Entry {
+            entry: ITEMS_ENTRY.to_owned(),
+            what: "is missing".to_owned(),
+        })?;
         let bundle = Self { bytes, items, images };
         bundle.check()?;
         Ok(bundle)
@@ -92,7 +95,10 @@ impl Bundle {
         let first = self.items.first().map_or(0, |item| item.index);
         for (item, index) in self.items.iter().zip(first..) {
             if item.index != index {
-                return Err(wrong(ITEMS_ENTRY, format!("has the index {} where {index} should stand", item.index)));
+                return Err(wrong(
+                    ITEMS_ENTRY,
+                    format!("has the index {} where {index} should stand", item.index),
+                ));
             }
             if let Some(image) = item.images.iter().find(|image| self.image(&image.entry).is_none()) {
                 return Err(wrong(&image.entry, format!("is named by item {:?} and missing", item.id)));
@@ -107,7 +113,9 @@ fn parse_items(bytes: &[u8]) -> Result<Vec<BundleItem>, BundleError> {
         .split(|byte| *byte == b'\n')
         .enumerate()
         .filter(|(_, line)| !line.is_empty())
-        .map(|(at, line)| serde_json::from_slice(line).map_err(|source| BundleError::Item { line: at + 1, source }))
+        .map(|(at, line)| {
+            serde_json::from_slice(line).map_err(|source| BundleError::Item { line: at + 1, source })
+        })
         .collect()
 }
 

@@ -44,7 +44,12 @@ impl Index {
         if let Some(arena) = self.names.last_mut() {
             let offset = arena.len() as u32;
             arena.push_str(path);
-            self.entries.push(Entry { offset, length: path.len() as u32, size: entry.size, locator: entry.locator });
+            self.entries.push(Entry {
+                offset,
+                length: path.len() as u32,
+                size: entry.size,
+                locator: entry.locator,
+            });
             self.arenas.push(number as u8);
         }
     }
@@ -133,5 +138,6 @@ impl Index {
 
 /// FNV-1a: candidates are compared in full.
 fn hash(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    text.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }

@@ -1,1 +1,20 @@
-//! Work in progress.
+//! Image roots (folders and zips, read in place) and the rules that match a path to an entry.
+//!
+//! | module | what lies there |
+//! |---|---|
+//! | [`path`] | how a path is written: slashes, NFC, dates, what is refused |
+//! | [`folder`] | a folder's files |
+//! | [`zip`] | a zip's entries |
+//! | [`index`] | the entries of one root: 64 bytes each beside the path |
+//! | [`roots`] | all roots, the rules in order, and reading an entry |
+
+pub mod error;
+pub mod folder;
+pub mod index;
+pub mod path;
+pub mod roots;
+pub mod zip;
+
+pub use error::ImagesError;
+pub use path::check_path;
+pub use roots::{FoundImage, ImageRoots, Match};

@@ -47,14 +47,16 @@ pub fn check_path(path: &str) -> Result<(), &'static str> {
 /// The path with its leading date written the other way: `20170311/..` as `2017/03/11/..` and back. Any
 /// eight digits are a date.
 pub fn other_date(path: &str) -> Option<String> {
-    let digits = |text: &str, count: usize| text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit());
+    let digits =
+        |text: &str, count: usize| text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit());
     let (first, rest) = path.split_once('/')?;
     if digits(first, 8) {
         return Some(format!("{}/{}/{}/{rest}", &first[..4], &first[4..6], &first[6..]));
     }
     let (second, rest) = rest.split_once('/')?;
     let (third, rest) = rest.split_once('/')?;
-    (digits(first, 4) && digits(second, 2) && digits(third, 2)).then(|| format!("{first}{second}{third}/{rest}"))
+    (digits(first, 4) && digits(second, 2) && digits(third, 2))
+        .then(|| format!("{first}{second}{third}/{rest}"))
 }
 
 /// The path with Unicode case folded.

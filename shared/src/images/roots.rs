@@ -62,7 +62,8 @@ impl ImageRoots {
         for below_top in [false, true] {
             for spelling in &spellings {
                 for (number, root) in self.roots.iter().enumerate() {
-                    let hit = candidate(root, spelling, below_top).and_then(|candidate| root.index.exact(&candidate));
+                    let hit = candidate(root, spelling, below_top)
+                        .and_then(|candidate| root.index.exact(&candidate));
                     if let Some(entry) = hit {
                         return Match::Found(FoundImage { root: number as u32, entry });
                     }
@@ -79,7 +80,8 @@ impl ImageRoots {
                         [] => {}
                         [entry] => return Match::Found(FoundImage { root: number as u32, entry: *entry }),
                         several => {
-                            let paths = several.iter().map(|entry| root.index.path(*entry).to_owned()).collect();
+                            let paths =
+                                several.iter().map(|entry| root.index.path(*entry).to_owned()).collect();
                             return Match::Ambiguous(paths);
                         }
                     }
@@ -102,7 +104,8 @@ impl ImageRoots {
     /// Reads it; from any thread.
     pub fn read(&self, image: FoundImage) -> Result<Vec<u8>, ImagesError> {
         let Root { source, index } = self.root(image);
-        let (path, locator, size) = (index.path(image.entry), index.locator(image.entry), index.size(image.entry));
+        let (path, locator, size) =
+            (index.path(image.entry), index.locator(image.entry), index.size(image.entry));
         match source {
             Source::Folder(folder) => folder.read(path, locator, size),
             Source::Zip(zip) => zip.read(path, locator, size),
@@ -126,7 +129,8 @@ impl ImageRoots {
 }
 
 fn open(path: &Path) -> Result<Root, ImagesError> {
-    let meta = std::fs::metadata(path).map_err(|source| ImagesError::Read { path: path.to_owned(), source })?;
+    let meta =
+        std::fs::metadata(path).map_err(|source| ImagesError::Read { path: path.to_owned(), source })?;
     if meta.is_dir() {
         let (folder, index) = Folder::open(path)?;
         return Ok(Root { source: Source::Folder(folder), index });

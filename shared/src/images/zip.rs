@@ -60,13 +60,15 @@ impl Zip {
         let directory = zip.find_directory(size)?;
         zip.shift = directory.shift;
         file.seek(SeekFrom::Start(directory.offset + directory.shift)).map_err(read_error)?;
-        let index = zip.read_directory(BufReader::with_capacity(1 << 16, file.take(directory.size)), &directory)?;
+        let index =
+            zip.read_directory(BufReader::with_capacity(1 << 16, file.take(directory.size)), &directory)?;
         Ok((zip, index))
     }
 
     /// The bytes of an entry, checked against its size and CRC.
     pub fn read(&self, entry: &str, locator: u64, size: u64) -> Result<Vec<u8>, ImagesError> {
-        let wrong = |what: String| ImagesError::Entry { path: self.path.clone(), entry: entry.to_owned(), what };
+        let wrong =
+            |what: String| ImagesError::Entry { path: self.path.clone(), entry: entry.to_owned(), what };
         let central = self.central_at(locator).map_err(&wrong)?;
         if central.flags & ENCRYPTED != 0 {
             return Err(wrong("it is encrypted".to_owned()));
@@ -77,7 +79,11 @@ impl Zip {
         let read = match local.method {
             STORED => packed.take(size + 1).read_to_end(&mut bytes),
             DEFLATED => DeflateDecoder::new(packed).take(size + 1).read_to_end(&mut bytes),
-            method => return Err(wrong(format!("its compression method {method} is not known; use stored or deflated"))),
+            method => {
+                return Err(wrong(format!(
+                    "its compression method {method} is not known; use stored or deflated"
+                )));
+            }
         };
         read.map_err(|error| wrong(error.to_string()))?;
         if bytes.len() as u64 != size {
@@ -140,9 +146,12 @@ impl Zip {
         let mut record = [0; 56];
         // The record usually stands right before its locator; what the locator says can be shifted.
         for at in [locator_offset.checked_sub(56), u64_at(&locator, 8)].into_iter().flatten() {
-            if self.file.read_exact_at(&mut record, at).is_ok() && u32_at(&record, 0) == Some(END_64_SIGNATURE) {
+            if self.file.read_exact_at(&mut record, at).is_ok()
+                && u32_at(&record, 0) == Some(END_64_SIGNATURE)
+            {
                 let field = |offset| u64_at(&record, offset).ok_or_else(broken);
-                let directory = Directory { entries: field(32)?, size: field(40)?, offset: field(48)?, shift: 0 };
+                let directory =
+                    Directory { entries: field(32)?, size: field(40)?, offset: field(48)?, shift: 0 };
                 return Ok(Some((directory, at)));
             }
         }
@@ -155,7 +164,9 @@ impl Zip {
         let mut name = Vec::new();
         for _ in 0..directory.entries {
             let mut fixed = [0; 46];
-            reader.read_exact(&mut fixed).map_err(|_| self.zip_error("its central directory is truncated"))?;
+            reader
+                .read_exact(&mut fixed)
+                .map_err(|_| self.zip_error("its central directory is truncated"))?;
             if u32_at(&fixed, 0) != Some(CENTRAL_SIGNATURE) {
                 return Err(self.zip_error("its central directory is damaged"));
             }

@@ -109,7 +109,9 @@ fn images(raw: Option<(u8, String, Value)>) -> Result<Vec<String>, ItemFault> {
                 other => Err(fault(&field, format!("must hold paths, not {}", kind(&other)))),
             })
             .collect::<Result<_, _>>()?,
-        other => return Err(fault(&field, format!("must be a list of paths or one path, not {}", kind(&other)))),
+        other => {
+            return Err(fault(&field, format!("must be a list of paths or one path, not {}", kind(&other))));
+        }
     };
     for path in &paths {
         check_path(path).map_err(|what| fault(&field, format!("holds {path:?}: {what}")))?;
@@ -160,7 +162,9 @@ impl<'de> Visitor<'de> for RawItem<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawFields, A::Error> {
         let mut raw = RawFields::default();
-        let better = |present: &Option<(u8, String, Value)>, rank| present.as_ref().is_none_or(|(old, ..)| rank < *old);
+        let better = |present: &Option<(u8, String, Value)>, rank| {
+            present.as_ref().is_none_or(|(old, ..)| rank < *old)
+        };
         while let Some(field) = map.next_key::<String>()? {
             let role = self.mapping.role(&field);
             let kept = self.mapping.is_kept(&field);
@@ -183,7 +187,9 @@ impl<'de> Visitor<'de> for RawItem<'_> {
             }
             match role {
                 Some(Role::Id(rank)) if better(&raw.id, rank) => raw.id = Some((rank, field, value)),
-                Some(Role::Images(rank)) if better(&raw.images, rank) => raw.images = Some((rank, field, value)),
+                Some(Role::Images(rank)) if better(&raw.images, rank) => {
+                    raw.images = Some((rank, field, value))
+                }
                 Some(Role::Text) => raw.text = Some(value),
                 Some(Role::HasImage) => raw.has_image = value.as_bool(),
                 _ => {}
@@ -204,11 +210,13 @@ mod tests {
 
     #[test]
     fn defaults_are_read() {
-        let item = read(r#"{"id": 7, "text": "t", "image": "a.png", "has_image": true, "year": 2005}"#).unwrap();
+        let item =
+            read(r#"{"id": 7, "text": "t", "image": "a.png", "has_image": true, "year": 2005}"#).unwrap();
         assert_eq!((item.id.as_str(), item.text.as_deref(), item.has_image), ("7", Some("t"), Some(true)));
         assert_eq!(item.images, ["a.png"]);
         assert!(item.fields.is_empty());
-        let item = read(r#"{"id": "x", "item_id": "y", "text": null, "images": ["a", "b"], "image": "c"}"#).unwrap();
+        let item =
+            read(r#"{"id": "x", "item_id": "y", "text": null, "images": ["a", "b"], "image": "c"}"#).unwrap();
         assert_eq!((item.id.as_str(), item.text, item.images.len()), ("y", None, 2));
         assert_eq!(read(r#"{"id": "x", "text": "", "image": ""}"#).unwrap().text.as_deref(), Some(""));
     }

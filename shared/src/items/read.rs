@@ -3,11 +3,11 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use super::Item;
 use super::error::{InputError, Place};
 use super::mapping::FieldMapping;
 use super::parse::{ItemFault, parse};
 use super::scan::{Position, ScanError, Scanner};
-use super::Item;
 use crate::digest::Hashing;
 
 /// An item and where it stands.
@@ -45,7 +45,8 @@ impl<'a> ItemReader<'a> {
                 let Some(file) = self.files.get(self.next_file) else {
                     return Ok(None);
                 };
-                let opened = File::open(file).map_err(|source| InputError::Read { file: file.clone(), source })?;
+                let opened =
+                    File::open(file).map_err(|source| InputError::Read { file: file.clone(), source })?;
                 self.current = Some(Scanner::new(Hashing::new(opened)));
                 self.next_file += 1;
                 self.item_in_file = 0;
@@ -56,7 +57,8 @@ impl<'a> ItemReader<'a> {
                 Some((position, bytes)) => {
                     self.item_in_file += 1;
                     let place = place(file, position, self.item_in_file);
-                    let item = parse(bytes, self.mapping).map_err(|fault| item_error(fault, place.clone()))?;
+                    let item =
+                        parse(bytes, self.mapping).map_err(|fault| item_error(fault, place.clone()))?;
                     let index = self.index;
                     self.index += 1;
                     return Ok(Some(ReadItem { index, place, item }));

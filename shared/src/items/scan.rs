@@ -169,7 +169,8 @@ impl<R: Read> Scanner<R> {
 
     fn skip_white(&mut self) -> Result<(), ScanError> {
         loop {
-            let white = self.rest().iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n')).count();
+            let white =
+                self.rest().iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n')).count();
             self.consume(white);
             if self.at < self.buffer.len() || !self.read_more()? {
                 return Ok(());
@@ -253,7 +254,9 @@ mod tests {
                     items.push((place.line, place.column, String::from_utf8(bytes.to_vec()).unwrap()));
                 }
                 Ok(None) => return Ok(items),
-                Err(ScanError::Syntax(place, what)) => return Err(format!("{}:{} {what}", place.line, place.column)),
+                Err(ScanError::Syntax(place, what)) => {
+                    return Err(format!("{}:{} {what}", place.line, place.column));
+                }
                 Err(ScanError::Read(error)) => return Err(error.to_string()),
             }
         }
@@ -264,7 +267,10 @@ mod tests {
         let one = |line, column, text: &str| (line, column, text.to_owned());
         let array = "\u{feff} [\n {\"a\": \"]}\\\"\"},\n{\"b\":[{}]} ]\n";
         assert_eq!(scan(array).unwrap(), [one(2, 2, r#"{"a": "]}\""}"#), one(3, 1, r#"{"b":[{}]}"#)]);
-        assert_eq!(scan("{}\n{\"x\":1}\r\n\n{}").unwrap(), [one(1, 1, "{}"), one(2, 1, "{\"x\":1}"), one(4, 1, "{}")]);
+        assert_eq!(
+            scan("{}\n{\"x\":1}\r\n\n{}").unwrap(),
+            [one(1, 1, "{}"), one(2, 1, "{\"x\":1}"), one(4, 1, "{}")]
+        );
         assert_eq!(scan("[]").unwrap(), []);
         assert_eq!(scan("").unwrap(), []);
     }

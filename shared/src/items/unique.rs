@@ -82,7 +82,9 @@ fn find(repeated: u128, files: &[PathBuf], mapping: &FieldMapping) -> Result<Inp
         }
         match first {
             None => first = Some(read.place),
-            Some(first) => return Ok(InputError::DuplicateId { id: read.item.id, first, second: read.place }),
+            Some(first) => {
+                return Ok(InputError::DuplicateId { id: read.item.id, first, second: read.place });
+            }
         }
     }
     let file = files.first().cloned().unwrap_or_default();

@@ -26,15 +26,8 @@ const STORE_CHUNKS_IN_FLIGHT: usize = 4;
 /// Where the bytes come from.
 #[derive(Debug, Clone)]
 pub(super) enum Source {
-    Hub {
-        hub: Hub,
-        repository: String,
-        commit: String,
-    },
-    Store {
-        store: Store,
-        folder: String,
-    },
+    Hub { hub: Hub, repository: String, commit: String },
+    Store { store: Store, folder: String },
 }
 
 /// Where the files go.
@@ -50,9 +43,7 @@ pub(super) struct Target {
 
 impl Target {
     fn content(&self, file: &ModelFile) -> PathBuf {
-        self.blobs
-            .as_ref()
-            .map_or_else(|| self.folder.join(&file.name), |blobs| blobs.join(&file.sha256))
+        self.blobs.as_ref().map_or_else(|| self.folder.join(&file.name), |blobs| blobs.join(&file.sha256))
     }
 }
 
@@ -64,10 +55,7 @@ pub(super) async fn fetch(
     target: &Target,
     places: &Places,
 ) -> Result<PathBuf, ModelError> {
-    for folder in [Some(&target.folder), target.blobs.as_ref()]
-        .into_iter()
-        .flatten()
-    {
+    for folder in [Some(&target.folder), target.blobs.as_ref()].into_iter().flatten() {
         tokio::fs::create_dir_all(folder)
             .await
             .map_err(|error| ModelError::local("create", folder, error))?;
@@ -98,19 +86,12 @@ async fn ensure(
         download(file, source, &content, places).await?;
     }
     places.report(file, file.size);
-    if named == content {
-        Ok(())
-    } else {
-        link(&content, &named)
-    }
+    if named == content { Ok(()) } else { link(&content, &named) }
 }
 
 /// Whether a file is there and has the recorded bytes.
 async fn holds(verified: &Verified, path: &Path, file: &ModelFile) -> Result<bool, ModelError> {
-    let size = std::fs::metadata(path)
-        .ok()
-        .filter(std::fs::Metadata::is_file)
-        .map(|metadata| metadata.len());
+    let size = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file).map(|metadata| metadata.len());
     if size != Some(file.size) {
         return Ok(false);
     }
@@ -145,24 +126,15 @@ async fn download(
     for _ in 0..2 {
         complete(file, source, &partial, places).await?;
         let name = file.name.clone();
-        found = blocking(&partial, move |path| files::hash_file(path, &name))
-            .await?
-            .sha256;
+        found = blocking(&partial, move |path| files::hash_file(path, &name)).await?.sha256;
         if found == file.sha256 {
             return std::fs::rename(&partial, content)
                 .map_err(|error| ModelError::local("write", content, error));
         }
-        tracing::warn!(
-            "{} has sha256 {found} and not the recorded one",
-            source.url_of(file)
-        );
+        tracing::warn!("{} has sha256 {found} and not the recorded one", source.url_of(file));
         std::fs::remove_file(&partial).map_err(|error| ModelError::local("remove", &partial, error))?;
     }
-    Err(ModelError::WrongBytes {
-        url: source.url_of(file),
-        expected: file.sha256.clone(),
-        found,
-    })
+    Err(ModelError::WrongBytes { url: source.url_of(file), expected: file.sha256.clone(), found })
 }
 
 /// Makes the partial file as long as the record says, going on where an earlier attempt ended.
@@ -205,18 +177,8 @@ impl<'a> Output<'a> {
     async fn open(path: &'a Path, file: &'a ModelFile, places: &'a Places) -> Result<Self, ModelError> {
         let opened = OpenOptions::new().create(true).append(true).open(path).await;
         let handle = opened.map_err(|error| ModelError::local("write", path, error))?;
-        let length = handle
-            .metadata()
-            .await
-            .map_err(|error| ModelError::local("read", path, error))?
-            .len();
-        let mut output = Self {
-            handle,
-            path,
-            length,
-            file,
-            places,
-        };
+        let length = handle.metadata().await.map_err(|error| ModelError::local("read", path, error))?.len();
+        let mut output = Self { handle, path, length, file, places };
         if length > file.size {
             output.restart().await?;
         }
@@ -224,10 +186,7 @@ impl<'a> Output<'a> {
     }
 
     async fn restart(&mut self) -> Result<(), ModelError> {
-        self.handle
-            .set_len(0)
-            .await
-            .map_err(|error| ModelError::local("write", self.path, error))?;
+        self.handle.set_len(0).await.map_err(|error| ModelError::local("write", self.path, error))?;
         self.length = 0;
         Ok(())
     }
@@ -236,28 +195,19 @@ impl<'a> Output<'a> {
     async fn write(&mut self, chunk: &[u8]) -> Result<(), ModelError> {
         let room = usize::try_from(self.file.size - self.length).unwrap_or(usize::MAX);
         let chunk = &chunk[..chunk.len().min(room)];
-        self.handle
-            .write_all(chunk)
-            .await
-            .map_err(|error| ModelError::local("write", self.path, error))?;
+        self.handle.write_all(chunk).await.map_err(|error| ModelError::local("write", self.path, error))?;
         self.length += chunk.len() as u64;
         self.places.report(self.file, self.length);
         Ok(())
     }
 
     async fn flush(&mut self) -> Result<(), ModelError> {
-        self.handle
-            .flush()
-            .await
-            .map_err(|error| ModelError::local("write", self.path, error))
+        self.handle.flush().await.map_err(|error| ModelError::local("write", self.path, error))
     }
 
     async fn close(mut self) -> Result<(), ModelError> {
         self.flush().await?;
-        self.handle
-            .sync_all()
-            .await
-            .map_err(|error| ModelError::local("write", self.path, error))
+        self.handle.sync_all().await.map_err(|error| ModelError::local("write", self.path, error))
     }
 }
 
@@ -265,11 +215,7 @@ impl Source {
     /// The printable address of a file.
     fn url_of(&self, file: &ModelFile) -> String {
         match self {
-            Self::Hub {
-                hub,
-                repository,
-                commit,
-            } => hub.url_of(repository, commit, &file.name),
+            Self::Hub { hub, repository, commit } => hub.url_of(repository, commit, &file.name),
             Self::Store { store, folder } => store.url_of(&key(folder, &file.name)),
         }
     }
@@ -300,10 +246,7 @@ async fn append_from_hub(
             Ok(Some(chunk)) => output.write(&chunk).await?,
             Ok(None) => {
                 let problem = HubProblem::Unreachable("the answer ended early".to_owned());
-                return Err(ModelError::Hub {
-                    url: url.to_owned(),
-                    problem,
-                });
+                return Err(ModelError::Hub { url: url.to_owned(), problem });
             }
             Err(error) => {
                 output.flush().await?;
@@ -331,19 +274,11 @@ async fn append_from_store(
         }
         output.write(&chunk).await?;
     }
-    if output.length == file.size {
-        Ok(())
-    } else {
-        Err(ModelError::missing(store.url_of(key), "bytes"))
-    }
+    if output.length == file.size { Ok(()) } else { Err(ModelError::missing(store.url_of(key), "bytes")) }
 }
 
 fn key(folder: &str, name: &str) -> String {
-    if folder.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{folder}/{name}")
-    }
+    if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
 }
 
 /// Makes `named` stand for `content`, replacing a link that was there.

@@ -152,26 +152,15 @@ impl fmt::Display for HubProblem {
 
 impl ModelError {
     pub(super) fn local(what: &'static str, path: &Path, source: std::io::Error) -> Self {
-        Self::LocalFile {
-            what,
-            path: path.to_owned(),
-            source,
-        }
+        Self::LocalFile { what, path: path.to_owned(), source }
     }
 
     pub(super) fn missing(place: impl Into<String>, name: impl Into<String>) -> Self {
-        Self::MissingFile {
-            place: place.into(),
-            name: name.into(),
-        }
+        Self::MissingFile { place: place.into(), name: name.into() }
     }
 
     pub(super) fn bad_file(place: impl Into<String>, name: &str, reason: impl Into<String>) -> Self {
-        Self::BadFile {
-            place: place.into(),
-            name: name.to_owned(),
-            reason: reason.into(),
-        }
+        Self::BadFile { place: place.into(), name: name.to_owned(), reason: reason.into() }
     }
 
     /// Whether waiting may help.

@@ -30,22 +30,11 @@ pub(super) fn names(
     index: Option<&[u8]>,
 ) -> Result<Vec<String>, ModelError> {
     let required = |name: &str| {
-        if has(name) {
-            Ok(name.to_owned())
-        } else {
-            Err(ModelError::missing(place, name))
-        }
+        if has(name) { Ok(name.to_owned()) } else { Err(ModelError::missing(place, name)) }
     };
-    let template = CHAT_TEMPLATES
-        .into_iter()
-        .find(|name| has(name))
-        .unwrap_or(CHAT_TEMPLATES[0]);
-    let mut names = vec![
-        required(CONFIG)?,
-        required(TOKENIZER)?,
-        required(template)?,
-        required(PREPROCESSOR)?,
-    ];
+    let template = CHAT_TEMPLATES.into_iter().find(|name| has(name)).unwrap_or(CHAT_TEMPLATES[0]);
+    let mut names =
+        vec![required(CONFIG)?, required(TOKENIZER)?, required(template)?, required(PREPROCESSOR)?];
     match index {
         Some(index) => {
             names.push(INDEX.to_owned());
@@ -69,9 +58,7 @@ fn shards(place: &str, index: &[u8]) -> Result<BTreeSet<String>, ModelError> {
     let index: Index = serde_json::from_slice(index).map_err(|error| bad(error.to_string()))?;
     let shards: BTreeSet<String> = index.weight_map.into_values().collect();
     if let Some(wrong) = shards.iter().find(|name| !is_plain_name(name)) {
-        return Err(bad(format!(
-            "it lists {wrong:?}, which is not the name of a file in the same folder"
-        )));
+        return Err(bad(format!("it lists {wrong:?}, which is not the name of a file in the same folder")));
     }
     if shards.is_empty() {
         return Err(bad("it lists no files".to_owned()));
@@ -108,19 +95,13 @@ pub(super) fn names_in_folder(folder: &Path) -> Result<Vec<String>, ModelError> 
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
         Err(error) => return Err(ModelError::local("read", &index, error)),
     };
-    names(
-        &folder.display().to_string(),
-        |name| folder.join(name).is_file(),
-        index.as_deref(),
-    )
+    names(&folder.display().to_string(), |name| folder.join(name).is_file(), index.as_deref())
 }
 
 /// Size and SHA-256 of files of a folder, read in parallel by at most one thread a core with one
 /// megabyte each. In the order of `names`.
 pub(super) fn hash_files(folder: &Path, names: &[String]) -> Result<Vec<ModelFile>, ModelError> {
-    let threads = std::thread::available_parallelism()
-        .map_or(1, usize::from)
-        .min(names.len());
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(names.len());
     let next = AtomicUsize::new(0);
     let work = || {
         let mut done = Vec::new();
@@ -132,9 +113,7 @@ pub(super) fn hash_files(folder: &Path, names: &[String]) -> Result<Vec<ModelFil
     let mut hashed: Vec<(usize, Result<ModelFile, ModelError>)> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         let join = |worker: std::thread::ScopedJoinHandle<'_, _>| {
-            worker
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         };
         workers.into_iter().flat_map(join).collect()
     });
@@ -157,11 +136,7 @@ pub(super) fn hash_file(path: &Path, name: &str) -> Result<ModelFile, ModelError
     loop {
         let count = file.read(&mut buffer).map_err(failed)?;
         if count == 0 {
-            return Ok(ModelFile {
-                name: name.to_owned(),
-                size,
-                sha256: hasher.finish_hex(),
-            });
+            return Ok(ModelFile { name: name.to_owned(), size, sha256: hasher.finish_hex() });
         }
         hasher.update(&buffer[..count]);
         size += count as u64;
@@ -187,10 +162,7 @@ mod tests {
         let folder = folder_of(&SMALL);
         std::fs::write(folder.path().join(SINGLE_WEIGHTS), b"w").unwrap();
         let single = names_in_folder(folder.path()).unwrap();
-        assert_eq!(
-            single,
-            [CHAT_TEMPLATES[0], CONFIG, SINGLE_WEIGHTS, PREPROCESSOR, TOKENIZER]
-        );
+        assert_eq!(single, [CHAT_TEMPLATES[0], CONFIG, SINGLE_WEIGHTS, PREPROCESSOR, TOKENIZER]);
 
         let index = r#"{"metadata": {}, "weight_map": {"a": "s-2.safetensors", "b": "s-1.safetensors", "c": "s-2.safetensors"}}"#;
         std::fs::write(folder.path().join(INDEX), index).unwrap();
@@ -240,10 +212,7 @@ mod tests {
         for (number, file) in hashed.iter().enumerate() {
             assert_eq!(file.name, names[number]);
             assert_eq!(file.size, number as u64 * 100_000);
-            assert_eq!(
-                file.sha256,
-                crate::digest::sha256_hex(&vec![number as u8; number * 100_000])
-            );
+            assert_eq!(file.sha256, crate::digest::sha256_hex(&vec![number as u8; number * 100_000]));
         }
         let error = hash_files(folder.path(), &["nowhere".to_owned()]).unwrap_err();
         assert!(error.to_string().contains("nowhere"), "{error}");
@@ -251,16 +220,10 @@ mod tests {
 
     #[test]
     fn the_dimension_is_the_hidden_size() {
-        assert_eq!(
-            dimension("x", br#"{"text_config": {"hidden_size": 2048}}"#).unwrap(),
-            2048
-        );
-        for bad in [
-            "",
-            "{}",
-            r#"{"text_config": {"hidden_size": -1}}"#,
-            r#"{"text_config": {"hidden_size": 0}}"#,
-        ] {
+        assert_eq!(dimension("x", br#"{"text_config": {"hidden_size": 2048}}"#).unwrap(), 2048);
+        for bad in
+            ["", "{}", r#"{"text_config": {"hidden_size": -1}}"#, r#"{"text_config": {"hidden_size": 0}}"#]
+        {
             assert!(dimension("x", bad.as_bytes()).is_err(), "{bad}");
         }
     }

@@ -55,10 +55,7 @@ impl Hub {
             .read_timeout(Duration::from_mins(1))
             .build()
             .map_err(|error| failed(&settings.endpoint, error))?;
-        Ok(Self {
-            client,
-            settings: settings.clone(),
-        })
+        Ok(Self { client, settings: settings.clone() })
     }
 
     /// The commit that a revision stands for at this moment.
@@ -72,10 +69,7 @@ impl Hub {
             return Ok(revision.to_owned());
         }
         let encoded = revision.replace('/', "%2F").replace('+', "%2B");
-        let url = format!(
-            "{}/api/models/{}/revision/{encoded}",
-            self.settings.endpoint, id.repository
-        );
+        let url = format!("{}/api/models/{}/revision/{encoded}", self.settings.endpoint, id.repository);
         let info: Info = parse(&url, &self.get_bytes(&url, 16 << 20).await?)?;
         if !is_commit(&info.sha) {
             return Err(malformed(&url, "the revision's sha is not a commit"));
@@ -105,10 +99,7 @@ impl Hub {
             size: Option<u64>,
         }
         let mut files = BTreeMap::new();
-        let mut next = Some(format!(
-            "{}/api/models/{repository}/tree/{commit}",
-            self.settings.endpoint
-        ));
+        let mut next = Some(format!("{}/api/models/{repository}/tree/{commit}", self.settings.endpoint));
         while let Some(url) = next {
             let (page, link) = self.get_page(&url).await?;
             let entries: Vec<Entry> = parse(&url, &page)?;
@@ -117,13 +108,7 @@ impl Hub {
                     return Err(malformed(&url, &format!("the sha256 of {} is none", entry.path)));
                 }
                 let size = entry.lfs.as_ref().and_then(|lfs| lfs.size).unwrap_or(entry.size);
-                files.insert(
-                    entry.path,
-                    HubFile {
-                        size,
-                        sha256: entry.lfs.map(|lfs| lfs.oid),
-                    },
-                );
+                files.insert(entry.path, HubFile { size, sha256: entry.lfs.map(|lfs| lfs.oid) });
             }
             if files.len() > MOST_FILES {
                 return Err(malformed(&url, "the listing has too many files"));
@@ -158,10 +143,7 @@ impl Hub {
     /// ignore the range and begin at zero.
     pub(super) async fn get_from(&self, url: &str, start: u64) -> Result<(Response, bool), ModelError> {
         let response = self.send(url, (start > 0).then_some(start)).await?;
-        let begins = response
-            .headers()
-            .get(CONTENT_RANGE)
-            .and_then(|value| value.to_str().ok());
+        let begins = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
         let begins_there = begins.is_some_and(|range| range.starts_with(&format!("bytes {start}-")));
         let resumes = start == 0 || (response.status() == StatusCode::PARTIAL_CONTENT && begins_there);
         Ok((response, resumes))
@@ -170,11 +152,7 @@ impl Hub {
     async fn get_page(&self, url: &str) -> Result<(Bytes, Option<String>), ModelError> {
         self.again(|| async {
             let response = self.send(url, None).await?;
-            let link = response
-                .headers()
-                .get(LINK)
-                .and_then(|value| value.to_str().ok())
-                .and_then(next_page);
+            let link = response.headers().get(LINK).and_then(|value| value.to_str().ok()).and_then(next_page);
             let link = link.map(|link| self.same_host(url, &link)).transpose()?;
             Ok((response.bytes().await.map_err(|error| failed(url, error))?, link))
         })
@@ -183,9 +161,8 @@ impl Hub {
 
     /// A page's address, which must be the hub's own: the token goes there.
     fn same_host(&self, url: &str, link: &str) -> Result<String, ModelError> {
-        let joined = Url::parse(url)
-            .and_then(|base| base.join(link))
-            .map_err(|_| malformed(url, "its next page"))?;
+        let joined =
+            Url::parse(url).and_then(|base| base.join(link)).map_err(|_| malformed(url, "its next page"))?;
         let endpoint = Url::parse(&self.settings.endpoint).map_err(|_| malformed(url, "its next page"))?;
         if joined.origin() == endpoint.origin() {
             Ok(joined.to_string())
@@ -207,23 +184,15 @@ impl Hub {
         if response.status().is_success() {
             return Ok(response);
         }
-        let gated = response
-            .headers()
-            .get("x-error-code")
-            .is_some_and(|code| code == "GatedRepo");
+        let gated = response.headers().get("x-error-code").is_some_and(|code| code == "GatedRepo");
         let problem = match response.status().as_u16() {
             401 | 403 if gated => HubProblem::Gated,
-            401 => HubProblem::Unauthorized {
-                with_token: self.settings.token.is_some(),
-            },
+            401 => HubProblem::Unauthorized { with_token: self.settings.token.is_some() },
             403 => HubProblem::Forbidden,
             404 => HubProblem::NotFound,
             status => HubProblem::Status(status),
         };
-        Err(ModelError::Hub {
-            url: printable(url),
-            problem,
-        })
+        Err(ModelError::Hub { url: printable(url), problem })
     }
 
     async fn again<T, F>(&self, attempt: impl Fn() -> F) -> Result<T, ModelError>
@@ -255,8 +224,7 @@ pub(super) fn is_sha256(text: &str) -> bool {
 }
 
 fn is_lower_hex(text: &str) -> bool {
-    text.bytes()
-        .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+    text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
 /// A failed request, told without the address it was sent on to: that one may be signed.
@@ -271,17 +239,11 @@ pub(super) fn failed(url: &str, error: reqwest::Error) -> ModelError {
         }
         source = inner.source();
     }
-    ModelError::Hub {
-        url: printable(url),
-        problem: HubProblem::Unreachable(why),
-    }
+    ModelError::Hub { url: printable(url), problem: HubProblem::Unreachable(why) }
 }
 
 fn malformed(url: &str, what: &str) -> ModelError {
-    ModelError::Hub {
-        url: printable(url),
-        problem: HubProblem::Malformed(what.to_owned()),
-    }
+    ModelError::Hub { url: printable(url), problem: HubProblem::Malformed(what.to_owned()) }
 }
 
 fn parse<'a, T: Deserialize<'a>>(url: &str, body: &'a [u8]) -> Result<T, ModelError> {
@@ -292,9 +254,7 @@ fn parse<'a, T: Deserialize<'a>>(url: &str, body: &'a [u8]) -> Result<T, ModelEr
 fn next_page(header: &str) -> Option<String> {
     header.split(',').find_map(|link| {
         let (address, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
-        let is_next = parameters
-            .split(';')
-            .any(|p| matches!(p.trim(), "rel=\"next\"" | "rel=next"));
+        let is_next = parameters.split(';').any(|p| matches!(p.trim(), "rel=\"next\"" | "rel=next"));
         is_next.then(|| address.to_owned())
     })
 }
@@ -318,26 +278,17 @@ mod tests {
 
     fn from(pairs: &[(&str, &str)]) -> HubSettings {
         HubSettings::from_lookup(|name| {
-            pairs
-                .iter()
-                .find(|(key, _)| *key == name)
-                .map(|(_, value)| (*value).into())
+            pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).into())
         })
     }
 
     #[test]
     fn no_secret_is_shown() {
-        let settings = from(&[
-            ("HF_TOKEN", "hunter2"),
-            ("HF_ENDPOINT", "https://user:hunter2@mirror"),
-        ]);
+        let settings = from(&[("HF_TOKEN", "hunter2"), ("HF_ENDPOINT", "https://user:hunter2@mirror")]);
         assert!(!format!("{settings:?}").contains("hunter2"), "{settings:?}");
         let error = Hub::new(&settings).unwrap_err();
         assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
-        assert_eq!(
-            printable("https://a:hunter2@b/c?X-Signature=hunter2"),
-            "https://b/c"
-        );
+        assert_eq!(printable("https://a:hunter2@b/c?X-Signature=hunter2"), "https://b/c");
     }
 
     #[test]

@@ -28,13 +28,7 @@ pub struct HubSettings {
 impl Default for HubSettings {
     /// The public hub without a token, as with an empty environment but for `HOME`.
     fn default() -> Self {
-        Self::from_lookup(|name| {
-            if name == "HOME" {
-                std::env::var(name).ok()
-            } else {
-                None
-            }
-        })
+        Self::from_lookup(|name| if name == "HOME" { std::env::var(name).ok() } else { None })
     }
 }
 
@@ -57,11 +51,8 @@ impl HubSettings {
 
     /// The same from any source of variables.
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Self {
-        let set = |name: &str| {
-            lookup(name)
-                .map(|value| value.trim().to_owned())
-                .filter(|value| !value.is_empty())
-        };
+        let set =
+            |name: &str| lookup(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
         let user = set("HOME").map_or_else(std::env::temp_dir, PathBuf::from);
         let base = set("XDG_CACHE_HOME").map_or_else(|| user.join(".cache"), PathBuf::from);
         let home = set("HF_HOME").map_or_else(|| base.join("huggingface"), PathBuf::from);
@@ -84,9 +75,7 @@ impl HubSettings {
 
     /// The pause before attempt `failures + 1`.
     pub(super) fn pause_after(&self, failures: u32) -> Duration {
-        self.pause
-            .saturating_mul(1 << failures.saturating_sub(1).min(10))
-            .min(LONGEST_PAUSE)
+        self.pause.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(LONGEST_PAUSE)
     }
 }
 
@@ -96,10 +85,7 @@ mod tests {
 
     fn from(pairs: &[(&str, &str)]) -> HubSettings {
         HubSettings::from_lookup(|name| {
-            pairs
-                .iter()
-                .find(|(key, _)| *key == name)
-                .map(|(_, value)| (*value).into())
+            pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).into())
         })
     }
 
@@ -110,38 +96,21 @@ mod tests {
         assert_eq!(settings.cache, PathBuf::from("/h/.cache/huggingface/hub"));
         assert_eq!(settings.token, None);
         assert_eq!(from(&[("HF_HOME", "/x")]).cache, PathBuf::from("/x/hub"));
-        assert_eq!(
-            from(&[("HF_HOME", "/x"), ("HF_HUB_CACHE", "/y")]).cache,
-            PathBuf::from("/y")
-        );
-        assert_eq!(
-            from(&[("HF_ENDPOINT", "http://mirror/")]).endpoint,
-            "http://mirror"
-        );
-        assert_eq!(
-            from(&[("HF_TOKEN", " secret\n")]).token.as_deref(),
-            Some("secret")
-        );
+        assert_eq!(from(&[("HF_HOME", "/x"), ("HF_HUB_CACHE", "/y")]).cache, PathBuf::from("/y"));
+        assert_eq!(from(&[("HF_ENDPOINT", "http://mirror/")]).endpoint, "http://mirror");
+        assert_eq!(from(&[("HF_TOKEN", " secret\n")]).token.as_deref(), Some("secret"));
         assert_eq!(from(&[("HF_TOKEN", "")]).token, None);
         let home = tempfile::tempdir().unwrap();
         std::fs::write(home.path().join("token"), "stored\n").unwrap();
         let home = home.path().to_str().unwrap();
         assert_eq!(from(&[("HF_HOME", home)]).token.as_deref(), Some("stored"));
-        assert_eq!(
-            from(&[("HF_HOME", home), ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")]).token,
-            None
-        );
+        assert_eq!(from(&[("HF_HOME", home), ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")]).token, None);
     }
 
     #[test]
     fn pauses_grow_to_a_bound() {
-        let settings = HubSettings {
-            pause: Duration::from_secs(1),
-            ..HubSettings::default()
-        };
-        let pauses: Vec<u64> = (1..8)
-            .map(|failures| settings.pause_after(failures).as_secs())
-            .collect();
+        let settings = HubSettings { pause: Duration::from_secs(1), ..HubSettings::default() };
+        let pauses: Vec<u64> = (1..8).map(|failures| settings.pause_after(failures).as_secs()).collect();
         assert_eq!(pauses, [1, 2, 4, 8, 16, 20, 20]);
     }
 }

@@ -52,10 +52,8 @@ pub async fn local_copy(
 /// The record comes from a store that others write: nothing in it may name a file elsewhere.
 fn check(record: &ModelRecord) -> Result<(), ModelError> {
     let bad = |what: String| Err(ModelError::BadRecord(what));
-    if let Some(file) = record
-        .files
-        .iter()
-        .find(|file| !files::is_plain_name(&file.name) || !is_sha256(&file.sha256))
+    if let Some(file) =
+        record.files.iter().find(|file| !files::is_plain_name(&file.name) || !is_sha256(&file.sha256))
     {
         return bad(format!("file {:?} with sha256 {:?}", file.name, file.sha256));
     }
@@ -65,10 +63,7 @@ fn check(record: &ModelRecord) -> Result<(), ModelError> {
         _ => digest_of(&record.files),
     };
     if digest != record.digest {
-        return bad(format!(
-            "its digest is {}, its files have {digest}",
-            record.digest
-        ));
+        return bad(format!("its digest is {}, its files have {digest}", record.digest));
     }
     match &record.revision {
         Some(revision) if !is_commit(revision) => bad(format!("revision {revision:?} is not a commit")),
@@ -82,11 +77,7 @@ async fn same_model(folder: &Path, record: &ModelRecord, places: &Places) -> Res
     if found == record.digest {
         return Ok(folder.to_owned());
     }
-    Err(ModelError::OtherModel {
-        folder: folder.to_owned(),
-        expected: record.digest.clone(),
-        found,
-    })
+    Err(ModelError::OtherModel { folder: folder.to_owned(), expected: record.digest.clone(), found })
 }
 
 async fn visible(record: &ModelRecord, folder: PathBuf, places: &Places) -> Result<PathBuf, ModelError> {
@@ -105,14 +96,9 @@ async fn fetch_pushed(record: &ModelRecord, folder: &str, places: &Places) -> Re
         return Ok(folder);
     }
     let Some(store) = &places.store else {
-        return Err(ModelError::BadRecord(format!(
-            "the model lies in {folder} of a store that is not open"
-        )));
+        return Err(ModelError::BadRecord(format!("the model lies in {folder} of a store that is not open")));
     };
-    let source = Source::Store {
-        store: store.clone(),
-        folder: folder.to_owned(),
-    };
+    let source = Source::Store { store: store.clone(), folder: folder.to_owned() };
     download::fetch(record, &source, &own_cache(record, places), places).await
 }
 
@@ -120,30 +106,20 @@ async fn fetch_from_url(record: &ModelRecord, url: &str, places: &Places) -> Res
     if let Some(path) = url.strip_prefix("file://").or_else(|| url.strip_prefix("file:")) {
         return visible(record, PathBuf::from(path), places).await;
     }
-    let source = Source::Store {
-        store: Store::open(url)?,
-        folder: String::new(),
-    };
+    let source = Source::Store { store: Store::open(url)?, folder: String::new() };
     download::fetch(record, &source, &own_cache(record, places), places).await
 }
 
 async fn fetch_from_hub(record: &ModelRecord, id: &HubId, places: &Places) -> Result<PathBuf, ModelError> {
     let commit = id.revision.clone().unwrap_or_default();
     // The layout of the hub's own tools, so that either finds what the other downloaded.
-    let repository = places
-        .hub
-        .cache
-        .join(format!("models--{}", id.repository.replace('/', "--")));
+    let repository = places.hub.cache.join(format!("models--{}", id.repository.replace('/', "--")));
     let target = Target {
         folder: repository.join("snapshots").join(&commit),
         blobs: Some(repository.join("blobs")),
         lock: repository.join(".embed-fleet.lock"),
     };
-    let source = Source::Hub {
-        hub: Hub::new(&places.hub)?,
-        repository: id.repository.clone(),
-        commit,
-    };
+    let source = Source::Hub { hub: Hub::new(&places.hub)?, repository: id.repository.clone(), commit };
     download::fetch(record, &source, &target, places).await
 }
 
@@ -151,9 +127,5 @@ fn own_cache(record: &ModelRecord, places: &Places) -> Target {
     let models = places.hub.cache.join("embed-fleet");
     let folder = models.join(crate::store::layout::model_folder(&record.digest));
     let lock = folder.join(".lock");
-    Target {
-        folder,
-        blobs: None,
-        lock,
-    }
+    Target { folder, blobs: None, lock }
 }

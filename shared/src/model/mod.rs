@@ -123,10 +123,8 @@ impl ModelRecord {
 
 /// The digest of a model: sha256 over the sorted lines `name size sha256`, each ended by `\n`.
 pub fn digest_of(files: &[ModelFile]) -> String {
-    let mut lines: Vec<String> = files
-        .iter()
-        .map(|file| format!("{} {} {}\n", file.name, file.size, file.sha256))
-        .collect();
+    let mut lines: Vec<String> =
+        files.iter().map(|file| format!("{} {} {}\n", file.name, file.size, file.sha256)).collect();
     lines.sort_unstable();
     crate::digest::sha256_hex(lines.concat().as_bytes())
 }
@@ -165,30 +163,19 @@ pub type OnProgress = Arc<dyn Fn(&Progress) + Send + Sync>;
 impl Places {
     /// The hub as the environment says, the run's store where there is one, and nobody told of progress.
     pub fn from_environment(store: Option<crate::store::Store>) -> Self {
-        Self {
-            hub: HubSettings::from_environment(),
-            store,
-            progress: None,
-        }
+        Self { hub: HubSettings::from_environment(), store, progress: None }
     }
 
     fn report(&self, file: &ModelFile, done: u64) {
         if let Some(progress) = &self.progress {
-            progress(&Progress {
-                file: file.name.clone(),
-                done,
-                size: file.size,
-            });
+            progress(&Progress { file: file.name.clone(), done, size: file.size });
         }
     }
 }
 
 impl fmt::Debug for Places {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Places")
-            .field("hub", &self.hub)
-            .field("store", &self.store)
-            .finish_non_exhaustive()
+        f.debug_struct("Places").field("hub", &self.hub).field("store", &self.store).finish_non_exhaustive()
     }
 }
 
@@ -197,11 +184,7 @@ mod tests {
     use super::*;
 
     fn file(name: &str, size: u64) -> ModelFile {
-        ModelFile {
-            name: name.into(),
-            size,
-            sha256: "ab".repeat(32),
-        }
+        ModelFile { name: name.into(), size, sha256: "ab".repeat(32) }
     }
 
     #[test]
@@ -230,18 +213,9 @@ mod tests {
             stored: None,
             files: vec![file("config.json", 1)],
         };
-        let hub = HubId {
-            repository: "a/b".into(),
-            revision: Some("c0ffee".into()),
-        };
+        let hub = HubId { repository: "a/b".into(), revision: Some("c0ffee".into()) };
         assert_eq!(record("a/b", Some("c0ffee")).kind(), RecordKind::Hub(hub));
-        assert_eq!(
-            record("s3://bucket/m", None).kind(),
-            RecordKind::Store("s3://bucket/m".into())
-        );
-        assert_eq!(
-            record("/models/m", None).kind(),
-            RecordKind::Folder("/models/m".into())
-        );
+        assert_eq!(record("s3://bucket/m", None).kind(), RecordKind::Store("s3://bucket/m".into()));
+        assert_eq!(record("/models/m", None).kind(), RecordKind::Folder("/models/m".into()));
     }
 }

@@ -63,9 +63,7 @@ impl fmt::Display for ModelRef {
 impl fmt::Display for HubId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.repository)?;
-        self.revision
-            .as_ref()
-            .map_or(Ok(()), |revision| write!(f, "@{revision}"))
+        self.revision.as_ref().map_or(Ok(()), |revision| write!(f, "@{revision}"))
     }
 }
 
@@ -74,12 +72,7 @@ fn parse(
     is_folder: impl Fn(&Path) -> bool,
     is_file: impl Fn(&Path) -> bool,
 ) -> Result<ModelRef, ModelError> {
-    let bad = |rule: &str| {
-        Err(ModelError::BadName {
-            value: shown(value),
-            rule: rule.to_owned(),
-        })
-    };
+    let bad = |rule: &str| Err(ModelError::BadName { value: shown(value), rule: rule.to_owned() });
     if value.trim().is_empty() {
         return bad("it is empty: pass --model or set FLEET_MODEL");
     }
@@ -117,10 +110,7 @@ pub(super) fn parse_hash(value: &str) -> Option<u32> {
     if digits.starts_with('0') || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    digits
-        .parse()
-        .ok()
-        .filter(|dimension| HASH_DIMENSIONS.contains(dimension))
+    digits.parse().ok().filter(|dimension| HASH_DIMENSIONS.contains(dimension))
 }
 
 /// Whether `value` has the scheme of a store.
@@ -132,9 +122,7 @@ pub(super) fn is_store_url(value: &str) -> bool {
 }
 
 fn parse_store(value: &str) -> Result<ModelRef, ModelError> {
-    let authority = value
-        .split_once("://")
-        .map_or("", |(_, rest)| rest.split('/').next().unwrap_or(""));
+    let authority = value.split_once("://").map_or("", |(_, rest)| rest.split('/').next().unwrap_or(""));
     // A file's name may hold '@' and '?'; a bucket's URL with either carries a secret or an option.
     let is_remote = !value.starts_with("file:") && !value.starts_with("memory:");
     if is_remote && (authority.contains('@') || value.contains(['?', '#'])) {
@@ -175,10 +163,7 @@ fn parse_hub(value: &str) -> Option<HubId> {
     if !legal(owner) || !legal(name) || !revision.is_none_or(is_revision) {
         return None;
     }
-    Some(HubId {
-        repository: repository.to_owned(),
-        revision: revision.map(str::to_owned),
-    })
+    Some(HubId { repository: repository.to_owned(), revision: revision.map(str::to_owned) })
 }
 
 /// The value as it may be printed: without what a URL may hide before `@` and after `?`.
@@ -200,10 +185,7 @@ mod tests {
     }
 
     fn hub(repository: &str, revision: Option<&str>) -> ModelRef {
-        ModelRef::Hub(HubId {
-            repository: repository.into(),
-            revision: revision.map(Into::into),
-        })
+        ModelRef::Hub(HubId { repository: repository.into(), revision: revision.map(Into::into) })
     }
 
     #[test]
@@ -211,10 +193,7 @@ mod tests {
         let table = [
             ("hash:64", ModelRef::Hash(64)),
             ("hash:65536", ModelRef::Hash(65_536)),
-            (
-                "Qwen/Qwen3-VL-Embedding-8B",
-                hub("Qwen/Qwen3-VL-Embedding-8B", None),
-            ),
+            ("Qwen/Qwen3-VL-Embedding-8B", hub("Qwen/Qwen3-VL-Embedding-8B", None)),
             ("a/b@main", hub("a/b", Some("main"))),
             ("a/b@refs/pr/1", hub("a/b", Some("refs/pr/1"))),
             ("s3://bucket/m/", ModelRef::Store("s3://bucket/m".into())),
@@ -231,30 +210,15 @@ mod tests {
     #[test]
     fn an_existing_folder_wins() {
         for value in ["a/b", "hash:64", "s3://x/y", "plain"] {
-            assert_eq!(
-                parse(value, |_| true, |_| false).unwrap(),
-                ModelRef::Folder(value.into())
-            );
+            assert_eq!(parse(value, |_| true, |_| false).unwrap(), ModelRef::Folder(value.into()));
         }
     }
 
     #[test]
     fn what_looks_like_a_path_is_never_a_hub_id() {
-        for value in [
-            "/models/x",
-            "./a/b",
-            "../b",
-            "~/m",
-            "a/b/c",
-            "a/b/",
-            "C:\\models",
-            ".",
-        ] {
+        for value in ["/models/x", "./a/b", "../b", "~/m", "a/b/c", "a/b/", "C:\\models", "."] {
             let error = on_empty_disk(value).unwrap_err().to_string();
-            assert!(
-                error.contains("no such folder") && error.contains(&format!("{value:?}")),
-                "{error}"
-            );
+            assert!(error.contains("no such folder") && error.contains(&format!("{value:?}")), "{error}");
         }
         let error = parse("a/b", |_| false, |_| true).unwrap_err().to_string();
         assert!(error.contains("is a file"), "{error}");
@@ -278,12 +242,7 @@ mod tests {
         ] {
             assert!(on_empty_disk(value).is_err(), "{value}");
         }
-        assert!(
-            on_empty_disk("ftp://x/y")
-                .unwrap_err()
-                .to_string()
-                .contains("unknown scheme")
-        );
+        assert!(on_empty_disk("ftp://x/y").unwrap_err().to_string().contains("unknown scheme"));
     }
 
     #[test]

@@ -27,10 +27,7 @@ pub struct Resolved {
 /// left its list of files there.
 pub async fn resolve(reference: &ModelRef, places: &Places) -> Result<Resolved, ModelError> {
     match reference {
-        ModelRef::Hash(dimension) => Ok(Resolved {
-            record: ModelRecord::hash(*dimension),
-            dim: *dimension,
-        }),
+        ModelRef::Hash(dimension) => Ok(Resolved { record: ModelRecord::hash(*dimension), dim: *dimension }),
         ModelRef::Folder(folder) => resolve_folder(folder, places).await,
         ModelRef::Hub(id) => resolve_hub(id, places).await,
         ModelRef::Store(url) => stored::resolve(url).await,
@@ -43,19 +40,13 @@ async fn resolve_folder(folder: &Path, places: &Places) -> Result<Resolved, Mode
     let place = folder.display().to_string();
     let config = folder.join(CONFIG);
     let config = std::fs::read(&config).map_err(|error| ModelError::local("read", &config, error))?;
-    Ok(Resolved {
-        dim: files::dimension(&place, &config)?,
-        record: record(place, None, files),
-    })
+    Ok(Resolved { dim: files::dimension(&place, &config)?, record: record(place, None, files) })
 }
 
 /// The model files of a folder with their SHA-256, sorted by name.
 pub(super) async fn hash_folder(folder: &Path, places: &Places) -> Result<Vec<ModelFile>, ModelError> {
     let verified = Verified::new(&places.hub.cache);
-    blocking(folder, move |folder| {
-        verified.hash_files(folder, &files::names_in_folder(folder)?)
-    })
-    .await
+    blocking(folder, move |folder| verified.hash_files(folder, &files::names_in_folder(folder)?)).await
 }
 
 async fn resolve_hub(id: &HubId, places: &Places) -> Result<Resolved, ModelError> {
@@ -84,25 +75,16 @@ async fn resolve_hub(id: &HubId, places: &Places) -> Result<Resolved, ModelError
         }
         found.push(hub_file(name, listed, bytes.as_deref()));
     }
-    Ok(Resolved {
-        record: record(id.repository.clone(), Some(commit), found),
-        dim,
-    })
+    Ok(Resolved { record: record(id.repository.clone(), Some(commit), found), dim })
 }
 
 /// The hub's own SHA-256 where it has one, else that of the downloaded bytes.
 fn hub_file(name: String, listed: &HubFile, bytes: Option<&[u8]>) -> ModelFile {
     match (&listed.sha256, bytes) {
-        (None, Some(bytes)) => ModelFile {
-            name,
-            size: bytes.len() as u64,
-            sha256: crate::digest::sha256_hex(bytes),
-        },
-        (sha256, _) => ModelFile {
-            name,
-            size: listed.size,
-            sha256: sha256.clone().unwrap_or_default(),
-        },
+        (None, Some(bytes)) => {
+            ModelFile { name, size: bytes.len() as u64, sha256: crate::digest::sha256_hex(bytes) }
+        }
+        (sha256, _) => ModelFile { name, size: listed.size, sha256: sha256.clone().unwrap_or_default() },
     }
 }
 
@@ -122,11 +104,5 @@ async fn small_file(
 }
 
 pub(super) fn record(name: String, revision: Option<String>, files: Vec<ModelFile>) -> ModelRecord {
-    ModelRecord {
-        name,
-        revision,
-        digest: digest_of(&files),
-        stored: None,
-        files,
-    }
+    ModelRecord { name, revision, digest: digest_of(&files), stored: None, files }
 }

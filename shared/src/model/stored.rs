@@ -41,27 +41,18 @@ pub async fn push(
     let prefix = layout::model_folder(&record.digest);
     futures::stream::iter(&record.files)
         .map(async |file| {
-            store
-                .put_new_file(&format!("{prefix}/{}", file.name), &folder.join(&file.name))
-                .await?;
+            store.put_new_file(&format!("{prefix}/{}", file.name), &folder.join(&file.name)).await?;
             places.report(file, file.size);
             Ok::<(), ModelError>(())
         })
         .buffer_unordered(FILES_IN_FLIGHT)
         .try_collect::<Vec<()>>()
         .await?;
-    let list = FileList {
-        version: LIST_VERSION,
-        digest: record.digest.clone(),
-        files: record.files.clone(),
-    };
+    let list = FileList { version: LIST_VERSION, digest: record.digest.clone(), files: record.files.clone() };
     let bytes = serde_json::to_vec(&list)
         .map_err(|error| ModelError::bad_file(store.url_of(&prefix), LIST, error.to_string()))?;
     store.put_new(&format!("{prefix}/{LIST}"), bytes.into()).await?;
-    Ok(ModelRecord {
-        stored: Some(prefix),
-        ..record.clone()
-    })
+    Ok(ModelRecord { stored: Some(prefix), ..record.clone() })
 }
 
 /// Resolves a folder of a store by its URL.
@@ -80,20 +71,14 @@ pub(super) async fn resolve(url: &str) -> Result<Resolved, ModelError> {
         Some(list) => read_list(&place, &list)?,
         None => hash_store(&store, &place).await?,
     };
-    Ok(Resolved {
-        record: record(url.to_owned(), None, files),
-        dim,
-    })
+    Ok(Resolved { record: record(url.to_owned(), None, files), dim })
 }
 
 fn read_list(place: &str, bytes: &Bytes) -> Result<Vec<ModelFile>, ModelError> {
     let bad = |reason: String| ModelError::bad_file(place, LIST, reason);
     let list: FileList = serde_json::from_slice(bytes).map_err(|error| bad(error.to_string()))?;
     if list.version != LIST_VERSION {
-        return Err(bad(format!(
-            "it has version {}, this program reads {LIST_VERSION}",
-            list.version
-        )));
+        return Err(bad(format!("it has version {}, this program reads {LIST_VERSION}", list.version)));
     }
     if digest_of(&list.files) != list.digest {
         return Err(bad("its digest is not that of its files".to_owned()));
@@ -127,9 +112,5 @@ async fn hash_object(store: &Store, name: String) -> Result<ModelFile, ModelErro
         hasher.update(&chunk);
         size += chunk.len() as u64;
     }
-    Ok(ModelFile {
-        name,
-        size,
-        sha256: hasher.finish_hex(),
-    })
+    Ok(ModelFile { name, size, sha256: hasher.finish_hex() })
 }

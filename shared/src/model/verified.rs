@@ -34,28 +34,22 @@ struct Note {
 impl Verified {
     /// Notes below the cache folder of the hub.
     pub(super) fn new(cache: &Path) -> Self {
-        Self {
-            folder: cache.join("embed-fleet").join("verified"),
-        }
+        Self { folder: cache.join("embed-fleet").join("verified") }
     }
 
     /// Size and SHA-256 of a folder's files, in the order of `names`: from notes where they hold, hashed
     /// in parallel where not. Blocks.
     pub(super) fn hash_files(&self, folder: &Path, names: &[String]) -> Result<Vec<ModelFile>, ModelError> {
-        let known: Vec<Option<ModelFile>> = names
-            .iter()
-            .map(|name| self.known(&folder.join(name), name))
-            .collect();
+        let known: Vec<Option<ModelFile>> =
+            names.iter().map(|name| self.known(&folder.join(name), name)).collect();
         let unknown: Vec<String> = names
             .iter()
             .zip(&known)
             .filter(|(_, known)| known.is_none())
             .map(|(name, _)| name.clone())
             .collect();
-        let stamps: Vec<Option<Stamped>> = unknown
-            .iter()
-            .map(|name| Stamped::of(&folder.join(name)))
-            .collect();
+        let stamps: Vec<Option<Stamped>> =
+            unknown.iter().map(|name| Stamped::of(&folder.join(name))).collect();
         let hashed = files::hash_files(folder, &unknown)?;
         for (file, before) in hashed.iter().zip(stamps) {
             if let Some(before) = before {
@@ -63,10 +57,7 @@ impl Verified {
             }
         }
         let mut hashed = hashed.into_iter();
-        Ok(known
-            .into_iter()
-            .filter_map(|known| known.or_else(|| hashed.next()))
-            .collect())
+        Ok(known.into_iter().filter_map(|known| known.or_else(|| hashed.next())).collect())
     }
 
     /// Size and SHA-256 of one file. Blocks.
@@ -86,11 +77,7 @@ impl Verified {
         let stamped = Stamped::of(path)?;
         let note: Note = serde_json::from_slice(&std::fs::read(self.note_path(&stamped.path)).ok()?).ok()?;
         let holds = note.path == stamped.path && note.stamp == stamped.stamp && note.size == stamped.size;
-        holds.then(|| ModelFile {
-            name: name.to_owned(),
-            size: note.size,
-            sha256: note.sha256,
-        })
+        holds.then(|| ModelFile { name: name.to_owned(), size: note.size, sha256: note.sha256 })
     }
 
     fn note(&self, path: &Path, file: &ModelFile, before: Stamped) {
@@ -99,22 +86,15 @@ impl Verified {
             return;
         }
         let target = self.note_path(&before.path);
-        let note = Note {
-            path: before.path,
-            stamp: before.stamp,
-            size: before.size,
-            sha256: file.sha256.clone(),
-        };
+        let note =
+            Note { path: before.path, stamp: before.stamp, size: before.size, sha256: file.sha256.clone() };
         if let Err(error) = write_note(&target, &note) {
             tracing::debug!("cannot note that {} was verified: {error}", path.display());
         }
     }
 
     fn note_path(&self, path: &Path) -> PathBuf {
-        self.folder.join(format!(
-            "{}.json",
-            Sha16::of(path.as_os_str().as_encoded_bytes()).as_str()
-        ))
+        self.folder.join(format!("{}.json", Sha16::of(path.as_os_str().as_encoded_bytes()).as_str()))
     }
 }
 
@@ -143,15 +123,8 @@ impl Stamped {
         let path = std::fs::canonicalize(path).ok()?;
         let metadata = std::fs::metadata(&path).ok()?;
         let (stamp, changed) = stamp(&metadata)?;
-        let settled = SystemTime::now()
-            .duration_since(changed)
-            .is_ok_and(|age| age > SETTLED);
-        Some(Self {
-            path,
-            stamp,
-            size: metadata.len(),
-            settled,
-        })
+        let settled = SystemTime::now().duration_since(changed).is_ok_and(|age| age > SETTLED);
+        Some(Self { path, stamp, size: metadata.len(), settled })
     }
 }
 
@@ -199,10 +172,7 @@ mod tests {
         let first = verified.hash_file(&path, "weights").unwrap();
         assert_eq!(first.sha256, crate::digest::sha256_hex(b"one"));
         assert_eq!(verified.known(&path, "weights"), Some(first.clone()));
-        assert_eq!(
-            verified.hash_files(folder.path(), &["weights".into()]).unwrap(),
-            [first]
-        );
+        assert_eq!(verified.hash_files(folder.path(), &["weights".into()]).unwrap(), [first]);
 
         std::fs::write(&path, b"two").unwrap();
         assert_eq!(verified.known(&path, "weights"), None);
@@ -217,10 +187,6 @@ mod tests {
         let verified = Verified::new(&folder.path().join("cache"));
         std::fs::write(folder.path().join("weights"), b"one").unwrap();
         settle(&folder.path().join("weights"));
-        assert!(
-            verified
-                .hash_file(&folder.path().join("weights"), "weights")
-                .is_ok()
-        );
+        assert!(verified.hash_file(&folder.path().join("weights"), "weights").is_ok());
     }
 }

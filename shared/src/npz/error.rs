@@ -48,11 +48,7 @@ pub struct NpzError {
 
 impl NpzError {
     pub(crate) fn new(member: Option<&str>, byte: u64, kind: NpzErrorKind) -> Self {
-        Self {
-            member: member.map(str::to_owned),
-            byte,
-            kind,
-        }
+        Self { member: member.map(str::to_owned), byte, kind }
     }
 
     pub(crate) fn zip(byte: u64, what: impl Into<String>) -> Self {

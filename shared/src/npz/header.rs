@@ -50,14 +50,12 @@ impl Element {
             "<f4" => Ok(Self::F32),
             "<f2" => Ok(Self::F16),
             "<i4" => Ok(Self::I32),
-            _ if descriptor.starts_with('>') => Err(format!(
-                "the type {descriptor:?} is big-endian; numbers here are little-endian"
-            )),
+            _ if descriptor.starts_with('>') => {
+                Err(format!("the type {descriptor:?} is big-endian; numbers here are little-endian"))
+            }
             _ if descriptor.contains('O') => Err(format!("the type {descriptor:?} holds pickled objects")),
             _ => {
-                let width = descriptor
-                    .strip_prefix("<U")
-                    .and_then(|digits| digits.parse().ok());
+                let width = descriptor.strip_prefix("<U").and_then(|digits| digits.parse().ok());
                 match width {
                     Some(width) if width <= MAX_ID_CHARACTERS.max(MAX_METADATA_CHARACTERS) => {
                         Ok(Self::Text { width })
@@ -83,20 +81,12 @@ pub struct ArrayHeader {
 impl ArrayHeader {
     /// A vector of `rows` elements.
     pub fn vector(element: Element, rows: u64) -> Self {
-        Self {
-            element,
-            rows,
-            columns: None,
-        }
+        Self { element, rows, columns: None }
     }
 
     /// A matrix in C order.
     pub fn matrix(element: Element, rows: u64, columns: u64) -> Self {
-        Self {
-            element,
-            rows,
-            columns: Some(columns),
-        }
+        Self { element, rows, columns: Some(columns) }
     }
 
     /// Bytes of one row.
@@ -118,13 +108,7 @@ impl ArrayHeader {
         let literal = format!("'{}'", self.element.descriptor()).parse().ok();
         literal
             .and_then(|type_descriptor| {
-                Header {
-                    type_descriptor,
-                    layout: Layout::Standard,
-                    shape,
-                }
-                .to_bytes()
-                .ok()
+                Header { type_descriptor, layout: Layout::Standard, shape }.to_bytes().ok()
             })
             .unwrap_or_default()
     }
@@ -133,45 +117,33 @@ impl ArrayHeader {
     pub fn read(reader: &mut impl Read, member: &str, at: u64) -> Result<(Self, u64), NpzError> {
         let wrong = |what: String| NpzError::array(member, at, what);
         let mut bytes = vec![0; 10];
-        reader
-            .read_exact(&mut bytes)
-            .map_err(|error| NpzError::io(Some(member), at, error))?;
+        reader.read_exact(&mut bytes).map_err(|error| NpzError::io(Some(member), at, error))?;
         if !bytes.starts_with(b"\x93NUMPY") {
             return Err(wrong("it does not begin as an npy array does".to_owned()));
         }
         let mut length = usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
         if bytes[6] > 1 {
             let mut high = [0; 2];
-            reader
-                .read_exact(&mut high)
-                .map_err(|error| NpzError::io(Some(member), at, error))?;
+            reader.read_exact(&mut high).map_err(|error| NpzError::io(Some(member), at, error))?;
             bytes.extend_from_slice(&high);
             length |= usize::from(u16::from_le_bytes(high)) << 16;
         }
         if length > MAX_HEADER {
-            return Err(wrong(format!(
-                "its header of {length} bytes is longer than any array here needs"
-            )));
+            return Err(wrong(format!("its header of {length} bytes is longer than any array here needs")));
         }
         let start = bytes.len();
         bytes.resize(start + length, 0);
-        reader
-            .read_exact(&mut bytes[start..])
-            .map_err(|error| NpzError::io(Some(member), at, error))?;
+        reader.read_exact(&mut bytes[start..]).map_err(|error| NpzError::io(Some(member), at, error))?;
         if !is_plain(&bytes[start..]) {
-            return Err(wrong(
-                "its header is not a plain dictionary of type, order and shape".to_owned(),
-            ));
+            return Err(wrong("its header is not a plain dictionary of type, order and shape".to_owned()));
         }
         let header = Header::from_reader(&mut bytes.as_slice()).map_err(|error| wrong(error.to_string()))?;
         Ok((Self::from_header(&header).map_err(wrong)?, bytes.len() as u64))
     }
 
     fn from_header(header: &Header) -> Result<Self, String> {
-        let descriptor = header
-            .type_descriptor
-            .as_string()
-            .ok_or("its type is structured, not a plain one")?;
+        let descriptor =
+            header.type_descriptor.as_string().ok_or("its type is structured, not a plain one")?;
         let element = Element::parse(descriptor)?;
         if header.layout.is_fortran() {
             return Err("it is in Fortran order; rows here lie one after the other".to_owned());
@@ -182,11 +154,7 @@ impl ArrayHeader {
             [_, columns] => return Err(format!("its rows of {columns} components are absurd")),
             _ => return Err(format!("it has {} dimensions", header.shape.len())),
         };
-        Ok(Self {
-            element,
-            rows: header.shape[0] as u64,
-            columns,
-        })
+        Ok(Self { element, rows: header.shape[0] as u64, columns })
     }
 
     /// Checks that this array is what `member` of an npz must be.
@@ -212,23 +180,14 @@ impl ArrayHeader {
             super::IMAGE_COUNTS => "<i4 of shape [n]",
             _ => "<U of shape [1]",
         };
-        if fits {
-            Ok(())
-        } else {
-            Err(format!("it is {self}, and must be {expected}"))
-        }
+        if fits { Ok(()) } else { Err(format!("it is {self}, and must be {expected}")) }
     }
 }
 
 impl std::fmt::Display for ArrayHeader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.columns {
-            Some(columns) => write!(
-                f,
-                "{} of shape [{}, {columns}]",
-                self.element.descriptor(),
-                self.rows
-            ),
+            Some(columns) => write!(f, "{} of shape [{}, {columns}]", self.element.descriptor(), self.rows),
             None => write!(f, "{} of shape [{}]", self.element.descriptor(), self.rows),
         }
     }
@@ -238,10 +197,7 @@ impl std::fmt::Display for ArrayHeader {
 /// knows escapes: printable, no escapes, few brackets (a dictionary and a shape have two; a
 /// structured type has two more and is named as such later).
 fn is_plain(text: &[u8]) -> bool {
-    let opening = text
-        .iter()
-        .filter(|byte| matches!(byte, b'(' | b'[' | b'{'))
-        .count();
+    let opening = text.iter().filter(|byte| matches!(byte, b'(' | b'[' | b'{')).count();
     let plain = |byte: &u8| *byte == b'\n' || (b' '..=b'~').contains(byte) && *byte != b'\\';
     opening <= 6 && text.iter().all(plain)
 }
@@ -276,51 +232,21 @@ mod tests {
     #[test]
     fn what_numpy_could_mean_and_we_do_not_is_refused_by_name() {
         for (dictionary, word) in [
-            (
-                "{'descr': '|O', 'fortran_order': False, 'shape': (3,), }",
-                "pickled",
-            ),
-            (
-                "{'descr': '>f4', 'fortran_order': False, 'shape': (3,), }",
-                "big-endian",
-            ),
-            (
-                "{'descr': '<f4', 'fortran_order': True, 'shape': (3, 2), }",
-                "Fortran",
-            ),
-            (
-                "{'descr': '<f8', 'fortran_order': False, 'shape': (3,), }",
-                "none of",
-            ),
-            (
-                "{'descr': '<f4', 'fortran_order': False, 'shape': (3, 2, 1), }",
-                "dimensions",
-            ),
-            (
-                "{'descr': '<f4', 'fortran_order': False, 'shape': (-3,), }",
-                "shape",
-            ),
-            (
-                "{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999999,), }",
-                "shape",
-            ),
-            (
-                "{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (3,), }",
-                "structured",
-            ),
-            (
-                "{'descr': '<U99999999999', 'fortran_order': False, 'shape': (3,), }",
-                "none of",
-            ),
+            ("{'descr': '|O', 'fortran_order': False, 'shape': (3,), }", "pickled"),
+            ("{'descr': '>f4', 'fortran_order': False, 'shape': (3,), }", "big-endian"),
+            ("{'descr': '<f4', 'fortran_order': True, 'shape': (3, 2), }", "Fortran"),
+            ("{'descr': '<f8', 'fortran_order': False, 'shape': (3,), }", "none of"),
+            ("{'descr': '<f4', 'fortran_order': False, 'shape': (3, 2, 1), }", "dimensions"),
+            ("{'descr': '<f4', 'fortran_order': False, 'shape': (-3,), }", "shape"),
+            ("{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999999,), }", "shape"),
+            ("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (3,), }", "structured"),
+            ("{'descr': '<U99999999999', 'fortran_order': False, 'shape': (3,), }", "none of"),
             ("{'shape': ((((((((((((((((((((((", "plain"),
             ("{'descr': '\\N{SPACE}', }", "plain"),
             ("nonsense", "expected"),
         ] {
             let error = read(dictionary).unwrap_err().to_string();
-            assert!(
-                error.contains(word) && error.contains("x.npy, byte 40"),
-                "{dictionary}: {error}"
-            );
+            assert!(error.contains(word) && error.contains("x.npy, byte 40"), "{dictionary}: {error}");
         }
     }
 }

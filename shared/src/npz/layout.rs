@@ -51,11 +51,7 @@ impl Layout {
 
     /// The same with another Zip64 limit, so that the wide structures can be tested on small files.
     pub(super) fn stored_within(members: &[(&str, u64)], limit: u64) -> Self {
-        let mut layout = Self {
-            entries: Vec::with_capacity(members.len()),
-            limit,
-            end: 0,
-        };
+        let mut layout = Self { entries: Vec::with_capacity(members.len()), limit, end: 0 };
         for (name, size) in members {
             layout.push(name, *size);
         }
@@ -113,10 +109,7 @@ pub fn write_stored(members: &[(&str, &[&[u8]])]) -> Vec<u8> {
 
 pub(super) fn write_stored_within(members: &[(&str, &[&[u8]])], limit: u64) -> Vec<u8> {
     let size = |pieces: &[&[u8]]| pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
-    let sizes: Vec<(&str, u64)> = members
-        .iter()
-        .map(|(name, pieces)| (*name, size(pieces)))
-        .collect();
+    let sizes: Vec<(&str, u64)> = members.iter().map(|(name, pieces)| (*name, size(pieces))).collect();
     let mut layout = Layout::stored_within(&sizes, limit);
     let mut bytes = Vec::with_capacity(layout.end as usize + 512);
     for (position, (_, pieces)) in members.iter().enumerate() {

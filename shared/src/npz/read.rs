@@ -37,23 +37,13 @@ impl<R: Read + Seek> NpzReader<R> {
 impl<R: Read> NpzReader<R> {
     /// Reads from a stream that stands at the first byte, the directory having been read from the end.
     pub fn new(directory: Directory, reader: R) -> Self {
-        Self {
-            directory,
-            reader,
-            at: 0,
-            next: 0,
-        }
+        Self { directory, reader, at: 0, next: 0 }
     }
 
     /// Reads the last member alone, from a stream that stands at its local header.
     pub(super) fn last(directory: Directory, reader: R) -> Self {
         let next = directory.entries.len() - 1;
-        Self {
-            at: directory.entry(next).offset,
-            directory,
-            reader,
-            next,
-        }
+        Self { at: directory.entry(next).offset, directory, reader, next }
     }
 
     /// The directory, the reader being done.
@@ -83,9 +73,7 @@ impl<R: Read> NpzReader<R> {
         self.reader.read_exact(&mut local).map_err(io)?;
         let length = entry.check_local(&local)?;
         local.resize(length as usize, 0);
-        self.reader
-            .read_exact(&mut local[LOCAL_SIZE as usize..])
-            .map_err(io)?;
+        self.reader.read_exact(&mut local[LOCAL_SIZE as usize..]).map_err(io)?;
         entry.check_local(&local)?;
         let data_at = entry.offset + length;
         self.at = data_at + entry.compressed;
@@ -131,29 +119,18 @@ impl<'a, R: Read> MemberReader<'a, R> {
         let taken = reader.take(entry.compressed);
         let data = match entry.method {
             Method::Stored => Data::Stored(taken),
-            Method::Deflated => Data::Deflated(Box::new(DeflateDecoder::new(BufReader::with_capacity(
-                1 << 18,
-                taken,
-            )))),
+            Method::Deflated => {
+                Data::Deflated(Box::new(DeflateDecoder::new(BufReader::with_capacity(1 << 18, taken))))
+            }
         };
         let header = ArrayHeader::vector(super::Element::I32, 0);
-        let mut member = Self {
-            header,
-            entry,
-            data,
-            data_at,
-            crc: Crc::new(),
-            passed: 0,
-        };
+        let mut member = Self { header, entry, data, data_at, crc: Crc::new(), passed: 0 };
         let name = member.entry.name.clone();
         let wrong = |what: String| NpzError::array(&name, data_at, what);
         let (header, length) = ArrayHeader::read(&mut Counted(&mut member), &name, data_at)?;
         header.check_kind(&name).map_err(wrong)?;
         if length.saturating_add(header.data_bytes()) != member.entry.uncompressed {
-            return Err(wrong(format!(
-                "{header} does not fill its {} bytes",
-                member.entry.uncompressed
-            )));
+            return Err(wrong(format!("{header} does not fill its {} bytes", member.entry.uncompressed)));
         }
         member.header = header;
         Ok(member)
@@ -185,11 +162,7 @@ impl<'a, R: Read> MemberReader<'a, R> {
 
     /// An error about a value among the rows read last.
     pub fn wrong_value(&self, what: String) -> NpzError {
-        NpzError::new(
-            Some(&self.entry.name),
-            self.data_at + self.passed,
-            NpzErrorKind::Value(what),
-        )
+        NpzError::new(Some(&self.entry.name), self.data_at + self.passed, NpzErrorKind::Value(what))
     }
 
     /// Reads what is left and checks the checksum. A member that is not finished leaves the reader
@@ -206,47 +179,30 @@ impl<'a, R: Read> MemberReader<'a, R> {
                 break;
             }
             if self.passed > self.entry.uncompressed {
-                return Err(NpzError::array(
-                    &name,
-                    data_at,
-                    "it holds more bytes than the directory says",
-                ));
+                return Err(NpzError::array(&name, data_at, "it holds more bytes than the directory says"));
             }
         }
         let at = self.data_at;
         let name = self.entry.name.as_str();
         if self.passed < self.entry.uncompressed {
-            return Err(NpzError::new(
-                Some(name),
-                at + self.passed,
-                NpzErrorKind::Truncated,
-            ));
+            return Err(NpzError::new(Some(name), at + self.passed, NpzErrorKind::Truncated));
         }
         let unread = match &mut self.data {
             Data::Stored(_) => false,
             Data::Deflated(decoder) => {
-                let rest = decoder
-                    .get_mut()
-                    .fill_buf()
-                    .map_err(|error| NpzError::io(Some(name), at, error))?;
+                let rest =
+                    decoder.get_mut().fill_buf().map_err(|error| NpzError::io(Some(name), at, error))?;
                 !rest.is_empty()
             }
         };
         if unread {
-            return Err(NpzError::array(
-                name,
-                at,
-                "there are bytes after its compressed data",
-            ));
+            return Err(NpzError::array(name, at, "there are bytes after its compressed data"));
         }
         let found = self.crc.value();
         if found == self.entry.crc {
             return Ok(());
         }
-        let kind = NpzErrorKind::Checksum {
-            expected: self.entry.crc,
-            found,
-        };
+        let kind = NpzErrorKind::Checksum { expected: self.entry.crc, found };
         Err(NpzError::new(Some(name), at, kind))
     }
 }

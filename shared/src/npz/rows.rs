@@ -20,9 +20,8 @@ pub fn encode_text(text: &str, width: u64, rows: &mut Vec<u8>) {
 /// Reads one row of a `<U` array. The padding goes; a NUL inside the text, or a number that is no
 /// character, is an error that says so.
 pub fn decode_text(row: &[u8]) -> Result<String, String> {
-    let points = row
-        .chunks_exact(4)
-        .map(|bytes| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]));
+    let points =
+        row.chunks_exact(4).map(|bytes| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]));
     let mut text = String::with_capacity(row.len() / 4);
     let mut padding = false;
     for point in points {
@@ -43,16 +42,12 @@ pub fn decode_vector(row: &[u8]) -> Vec<f32> {
 
 /// Reads a row of `<f2`.
 pub fn f16_vector(row: &[u8]) -> Vec<f32> {
-    row.chunks_exact(2)
-        .map(|bytes| f16::from_le_bytes([bytes[0], bytes[1]]).to_f32())
-        .collect()
+    row.chunks_exact(2).map(|bytes| f16::from_le_bytes([bytes[0], bytes[1]]).to_f32()).collect()
 }
 
 /// Rounds rows of `<f4` to `<f2`.
 pub fn encode_f16_rows(rows: &[u8]) -> Vec<u8> {
-    rows.chunks_exact(4)
-        .flat_map(|bytes| f16::from_f32(single(bytes)).to_le_bytes())
-        .collect()
+    rows.chunks_exact(4).flat_map(|bytes| f16::from_f32(single(bytes)).to_le_bytes()).collect()
 }
 
 /// The Euclidean norm of a row of `<f4`; not finite when a component is not.
@@ -81,18 +76,12 @@ pub fn norm(row: &[u8]) -> f64 {
     }
     total += exact_square(blocks.remainder());
     let norm = total.sqrt();
-    if (norm - 1.0).abs() <= 5e-7 {
-        norm
-    } else {
-        exact_square(row).sqrt()
-    }
+    if (norm - 1.0).abs() <= 5e-7 { norm } else { exact_square(row).sqrt() }
 }
 
 /// The Euclidean norm of a row of `<f2`; not finite when a component is not.
 pub fn norm_f16(row: &[u8]) -> f64 {
-    let values = row
-        .chunks_exact(2)
-        .map(|bytes| f16::from_le_bytes([bytes[0], bytes[1]]).to_f64());
+    let values = row.chunks_exact(2).map(|bytes| f16::from_le_bytes([bytes[0], bytes[1]]).to_f64());
     values.map(|value| value * value).sum::<f64>().sqrt()
 }
 
@@ -109,10 +98,7 @@ pub fn cosine(left: &[f32], right: &[f32]) -> f64 {
 }
 
 fn exact_square(row: &[u8]) -> f64 {
-    row.chunks_exact(4)
-        .map(|bytes| f64::from(single(bytes)))
-        .map(|value| value * value)
-        .sum()
+    row.chunks_exact(4).map(|bytes| f64::from(single(bytes))).map(|value| value * value).sum()
 }
 
 fn single(bytes: &[u8]) -> f32 {
@@ -145,18 +131,9 @@ mod tests {
     #[test]
     fn norms_agree_with_double_precision() {
         for length in [1, 3, 63, 64, 65, 4096] {
-            let values: Vec<f32> = (0..length)
-                .map(|at| ((at * 37 % 101) as f32 - 50.0) / 50.0)
-                .collect();
-            let exact = values
-                .iter()
-                .map(|value| f64::from(*value) * f64::from(*value))
-                .sum::<f64>()
-                .sqrt();
-            let unit: Vec<f32> = values
-                .iter()
-                .map(|value| (f64::from(*value) / exact) as f32)
-                .collect();
+            let values: Vec<f32> = (0..length).map(|at| ((at * 37 % 101) as f32 - 50.0) / 50.0).collect();
+            let exact = values.iter().map(|value| f64::from(*value) * f64::from(*value)).sum::<f64>().sqrt();
+            let unit: Vec<f32> = values.iter().map(|value| (f64::from(*value) / exact) as f32).collect();
             assert!((norm(&bytes(&unit)) - 1.0).abs() < 2e-7, "{length}");
             assert!((norm(&bytes(&values)) - exact).abs() < 1e-12 * exact, "{length}");
         }

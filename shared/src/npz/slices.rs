@@ -28,33 +28,22 @@ pub fn slice_array(bytes: &[u8], directory: &Directory, position: usize) -> Resu
     }
     let before = directory.total.saturating_sub(bytes.len() as u64);
     let truncated = || NpzError::new(Some(name), entry.offset, NpzErrorKind::Truncated);
-    let local = entry
-        .offset
-        .checked_sub(before)
-        .and_then(|at| bytes.get(at as usize..))
-        .ok_or_else(truncated)?;
+    let local =
+        entry.offset.checked_sub(before).and_then(|at| bytes.get(at as usize..)).ok_or_else(truncated)?;
     let length = entry.check_local(local)?;
     if entry.offset + length + entry.compressed != directory.end_of(position) {
-        return Err(NpzError::zip(
-            entry.offset,
-            format!("{name} does not end where the next member begins"),
-        ));
+        return Err(NpzError::zip(entry.offset, format!("{name} does not end where the next member begins")));
     }
     let end = (length + entry.compressed) as usize;
     let member = local.get(length as usize..end).ok_or_else(truncated)?;
     let data_at = entry.offset + length;
     let found = Crc::of(member);
     if found != entry.crc {
-        let kind = NpzErrorKind::Checksum {
-            expected: entry.crc,
-            found,
-        };
+        let kind = NpzErrorKind::Checksum { expected: entry.crc, found };
         return Err(NpzError::new(Some(name), data_at, kind));
     }
     let (header, header_length) = ArrayHeader::read(&mut &member[..], name, data_at)?;
-    header
-        .check_kind(name)
-        .map_err(|what| NpzError::array(name, data_at, what))?;
+    header.check_kind(name).map_err(|what| NpzError::array(name, data_at, what))?;
     if header_length.saturating_add(header.data_bytes()) != entry.uncompressed {
         return Err(NpzError::array(
             name,
@@ -63,8 +52,5 @@ pub fn slice_array(bytes: &[u8], directory: &Directory, position: usize) -> Resu
         ));
     }
     let start = (data_at - before + header_length) as usize;
-    Ok(ArraySlice {
-        rows: start..start + header.data_bytes() as usize,
-        header,
-    })
+    Ok(ArraySlice { rows: start..start + header.data_bytes() as usize, header })
 }

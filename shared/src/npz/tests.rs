@@ -13,10 +13,8 @@ fn sample(limit: u64) -> Vec<u8> {
     encode_text("a", 3, &mut id_rows);
     encode_text("한국어", 3, &mut id_rows);
     let vectors = ArrayHeader::matrix(Element::F32, 2, 2).to_bytes();
-    let vector_rows: Vec<u8> = [1.0_f32, 0.0, 0.6, 0.8]
-        .iter()
-        .flat_map(|value| value.to_le_bytes())
-        .collect();
+    let vector_rows: Vec<u8> =
+        [1.0_f32, 0.0, 0.6, 0.8].iter().flat_map(|value| value.to_le_bytes()).collect();
     let counts = ArrayHeader::vector(Element::I32, 2).to_bytes();
     let count_rows: Vec<u8> = [0_i32, 5].iter().flat_map(|value| value.to_le_bytes()).collect();
     let last = ArrayHeader::vector(Element::Text { width: 2 }, 1).to_bytes();
@@ -245,11 +243,7 @@ fn numpy_reads_what_is_written() {
     for limit in [ZIP64_LIMIT, 1] {
         let file = folder.path().join("a.npz");
         std::fs::write(&file, sample(limit)).unwrap();
-        let Ok(output) = std::process::Command::new("python3")
-            .arg("-c")
-            .arg(script)
-            .arg(&file)
-            .output()
+        let Ok(output) = std::process::Command::new("python3").arg("-c").arg(script).arg(&file).output()
         else {
             println!("skipped: python3 is missing");
             return;
@@ -260,10 +254,7 @@ fn numpy_reads_what_is_written() {
             return;
         }
         let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(
-            printed.contains("['a', '한국어'], '<f4', [[1.0, 0.0], [0.6"),
-            "{printed}{error}"
-        );
+        assert!(printed.contains("['a', '한국어'], '<f4', [[1.0, 0.0], [0.6"), "{printed}{error}");
         assert!(printed.contains("[0, 5], '{}'"), "{printed}{error}");
     }
 }
@@ -276,20 +267,13 @@ fn numpy_writes_what_is_read() {
         let script = format!(
             "import sys, numpy\nnumpy.{save}(sys.argv[1], item_ids=numpy.array(['a', '한국어']), embeddings=numpy.array([[1, 0], [.6, .8]], dtype='f4'), image_counts=numpy.array([0, 5], dtype='i4'), metadata=numpy.array(['{{}}']))"
         );
-        let status = std::process::Command::new("python3")
-            .arg("-c")
-            .arg(script)
-            .arg(&file)
-            .status();
+        let status = std::process::Command::new("python3").arg("-c").arg(script).arg(&file).status();
         if !status.is_ok_and(|status| status.success()) {
             println!("skipped: python3 or numpy is missing");
             return;
         }
         let mut bytes = Vec::new();
-        std::fs::File::open(&file)
-            .unwrap()
-            .read_to_end(&mut bytes)
-            .unwrap();
+        std::fs::File::open(&file).unwrap().read_to_end(&mut bytes).unwrap();
         check_sample(&read_all(&bytes).unwrap());
     }
 }

@@ -101,25 +101,11 @@ impl Entry {
         put16(bytes, MADE_ON_UNIX + version);
         put16(bytes, version);
         self.put_common(bytes, self.uncompressed >= limit, self.compressed >= limit);
-        put16(
-            bytes,
-            if wide.is_empty() {
-                0
-            } else {
-                4 + 8 * wide.len() as u16
-            },
-        );
+        put16(bytes, if wide.is_empty() { 0 } else { 4 + 8 * wide.len() as u16 });
         // Comment, disk, internal attributes.
         bytes.extend_from_slice(&[0; 6]);
         put32(bytes, 0o100_644 << 16);
-        put32(
-            bytes,
-            if self.offset >= limit {
-                u32::MAX
-            } else {
-                self.offset as u32
-            },
-        );
+        put32(bytes, if self.offset >= limit { u32::MAX } else { self.offset as u32 });
         bytes.extend_from_slice(self.name.as_bytes());
         if !wide.is_empty() {
             put16(bytes, 1);
@@ -137,22 +123,8 @@ impl Entry {
         put16(bytes, 0);
         put16(bytes, DATE);
         put32(bytes, self.crc);
-        put32(
-            bytes,
-            if wide_compressed {
-                u32::MAX
-            } else {
-                self.compressed as u32
-            },
-        );
-        put32(
-            bytes,
-            if wide_uncompressed {
-                u32::MAX
-            } else {
-                self.uncompressed as u32
-            },
-        );
+        put32(bytes, if wide_compressed { u32::MAX } else { self.compressed as u32 });
+        put32(bytes, if wide_uncompressed { u32::MAX } else { self.uncompressed as u32 });
         put16(bytes, self.name.len() as u16);
     }
 
@@ -184,11 +156,7 @@ impl Entry {
             && fields.u16(8) == Some(self.method.code())
             && fields.u32(14) == Some(self.crc)
             && sizes == [self.uncompressed, self.compressed];
-        if same {
-            Ok(length)
-        } else {
-            Err(wrong("says otherwise than the directory"))
-        }
+        if same { Ok(length) } else { Err(wrong("says otherwise than the directory")) }
     }
 }
 
@@ -257,17 +225,12 @@ impl Directory {
         if size > MAX_DIRECTORY || offset.checked_add(size) != Some(directory_end) {
             return Err(wrong("its directory is not where its end says"));
         }
-        let begin = offset
-            .checked_sub(start)
-            .ok_or_else(|| wrong("its directory is not among the bytes read"))?;
+        let begin =
+            offset.checked_sub(start).ok_or_else(|| wrong("its directory is not among the bytes read"))?;
         let bytes = tail
             .get(begin as usize..(begin + size) as usize)
             .ok_or_else(|| wrong("its directory is cut off"))?;
-        let directory = Self {
-            entries: read_entries(bytes, offset)?,
-            offset,
-            total,
-        };
+        let directory = Self { entries: read_entries(bytes, offset)?, offset, total };
         directory.check_members()?;
         Ok(directory)
     }
@@ -279,33 +242,24 @@ impl Directory {
 
     /// Where the member at a position ends: where the next begins, or the directory.
     pub(super) fn end_of(&self, position: usize) -> u64 {
-        self.entries
-            .get(position + 1)
-            .map_or(self.offset, |next| next.offset)
+        self.entries.get(position + 1).map_or(self.offset, |next| next.offset)
     }
 
     fn check_members(&self) -> Result<(), NpzError> {
         let wrong = |what: String| NpzError::new(None, self.offset, super::NpzErrorKind::Members(what));
         let names: Vec<&str> = self.entries.iter().map(|entry| entry.name.as_str()).collect();
         if names != MEMBERS {
-            return Err(wrong(format!(
-                "found {names:?}, and they must be {MEMBERS:?} in this order"
-            )));
+            return Err(wrong(format!("found {names:?}, and they must be {MEMBERS:?} in this order")));
         }
         let mut end = 0;
         for (position, entry) in self.entries.iter().enumerate() {
-            let least = entry
-                .offset
-                .checked_add(LOCAL_SIZE)
-                .and_then(|start| start.checked_add(entry.compressed));
+            let least =
+                entry.offset.checked_add(LOCAL_SIZE).and_then(|start| start.checked_add(entry.compressed));
             let fits = entry.offset >= end
                 && (position > 0 || entry.offset == 0)
                 && least.is_some_and(|least| least <= self.end_of(position));
             if !fits {
-                return Err(wrong(format!(
-                    "{} does not lie between its neighbours",
-                    entry.name
-                )));
+                return Err(wrong(format!("{} does not lie between its neighbours", entry.name)));
             }
             if entry.method == Method::Stored && entry.compressed != entry.uncompressed {
                 return Err(wrong(format!("{} is stored and has two sizes", entry.name)));
@@ -353,10 +307,7 @@ fn read_entries(mut bytes: &[u8], offset: u64) -> Result<Vec<Entry>, NpzError> {
         entries.push(entry);
         bytes = &bytes[size..];
         if entries.len() > MEMBERS.len() {
-            return Err(NpzError::zip(
-                offset,
-                "its directory has more members than its end says",
-            ));
+            return Err(NpzError::zip(offset, "its directory has more members than its end says"));
         }
     }
     Ok(entries)
@@ -375,16 +326,12 @@ fn read_entry(bytes: &[u8]) -> Result<(Entry, usize), String> {
     let rest = bytes.get(CENTRAL_SIZE..size).ok_or_else(broken)?;
     let mut values = [narrow(24)?, narrow(20)?, narrow(42)?];
     widen(&mut values, &rest[name..name + extra]).ok_or_else(broken)?;
-    let name = std::str::from_utf8(&rest[..name])
-        .map_err(|_| broken())?
-        .to_owned();
+    let name = std::str::from_utf8(&rest[..name]).map_err(|_| broken())?.to_owned();
     let method = match number(10)? {
         0 => Method::Stored,
         8 => Method::Deflated,
         other => {
-            return Err(format!(
-                "{name} uses compression method {other}; only stored and deflated are read"
-            ));
+            return Err(format!("{name} uses compression method {other}; only stored and deflated are read"));
         }
     };
     if number(8)? & !usize::from(LEGAL_FLAGS) != 0 {
@@ -392,18 +339,7 @@ fn read_entry(bytes: &[u8]) -> Result<(Entry, usize), String> {
     }
     let [uncompressed, compressed, offset] = values;
     let crc = fields.u32(16).ok_or_else(broken)?;
-    Ok((
-        Entry {
-            name,
-            method,
-            crc,
-            compressed,
-            uncompressed,
-            offset,
-            wide: false,
-        },
-        size,
-    ))
+    Ok((Entry { name, method, crc, compressed, uncompressed, offset, wide: false }, size))
 }
 
 /// Replaces each value that says "see the Zip64 extra field" by what that field says.

@@ -79,11 +79,7 @@ impl<'a> PartBuilder<'a> {
         if vector.len() != dim {
             return Err(self.wrong(index, &format!("has {} components, not {dim}", vector.len())));
         }
-        let norm = vector
-            .iter()
-            .map(|value| f64::from(*value).powi(2))
-            .sum::<f64>()
-            .sqrt();
+        let norm = vector.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
         // A norm that is no number fails this comparison too.
         let unit = (norm - 1.0).abs() <= NORM_TOLERANCE;
         if !unit {
@@ -97,12 +93,7 @@ impl<'a> PartBuilder<'a> {
     /// caused must not come here ([`crate::laws::Law::EveryItemIsAccountedFor`]).
     pub fn fail(&mut self, index: u64, kind: ReasonKind, reason: impl Into<String>) -> Result<(), PartError> {
         let at = self.settle(index, Slot::Failed)?;
-        self.failures.push(Reason {
-            index,
-            id: self.ids[at].clone(),
-            kind,
-            reason: reason.into(),
-        });
+        self.failures.push(Reason { index, id: self.ids[at].clone(), kind, reason: reason.into() });
         Ok(())
     }
 
@@ -114,12 +105,7 @@ impl<'a> PartBuilder<'a> {
         reason: impl Into<String>,
     ) -> Result<(), PartError> {
         let at = self.position(index)?;
-        self.dropped.push(Reason {
-            index,
-            id: self.ids[at].clone(),
-            kind,
-            reason: reason.into(),
-        });
+        self.dropped.push(Reason { index, id: self.ids[at].clone(), kind, reason: reason.into() });
         Ok(())
     }
 
@@ -133,32 +119,20 @@ impl<'a> PartBuilder<'a> {
             .map(|(_, id)| id.as_str())
             .collect();
         if let Some(first) = pending.first() {
-            let what = format!(
-                "{} items have neither a row nor a reason, the first {first:?}",
-                pending.len()
-            );
+            let what =
+                format!("{} items have neither a row nor a reason, the first {first:?}", pending.len());
             return Err(PartError::wrong(&self.name(), what));
         }
         if let Some(id) = self.ids.iter().find(|id| id.is_empty() || id.contains('\0')) {
-            return Err(PartError::wrong(
-                &self.name(),
-                format!("the id {id:?} is empty or holds a NUL"),
-            ));
+            return Err(PartError::wrong(&self.name(), format!("the id {id:?} is empty or holds a NUL")));
         }
         self.failures.sort_by_key(|reason| reason.index);
         self.dropped.sort_by_key(|reason| reason.index);
         let rows = Rows::collect(&self);
         let metadata = self.metadata(&rows, origin);
         let bytes = write(&metadata, &rows)?;
-        let name = ContentName {
-            shard: self.shard,
-            sha: Sha16::of(&bytes),
-        };
-        Ok(WrittenPart {
-            name,
-            bytes,
-            metadata,
-        })
+        let name = ContentName { shard: self.shard, sha: Sha16::of(&bytes) };
+        Ok(WrittenPart { name, bytes, metadata })
     }
 
     fn metadata(&self, rows: &Rows, origin: Origin) -> Metadata {
@@ -171,10 +145,8 @@ impl<'a> PartBuilder<'a> {
             count: rows.count,
             with_image: rows.with_image,
             text_only: incomplete.iter().filter(|index| used(index) == Some(0)).count() as u64,
-            partial: incomplete
-                .iter()
-                .filter(|index| used(index).is_some_and(|count| count > 0))
-                .count() as u64,
+            partial: incomplete.iter().filter(|index| used(index).is_some_and(|count| count > 0)).count()
+                as u64,
             failed: self.failures.len() as u64,
             devices: vec![origin.device],
             batch_tokens: vec![origin.batch_tokens],
@@ -197,10 +169,7 @@ impl<'a> PartBuilder<'a> {
     }
 
     fn position(&self, index: u64) -> Result<usize, PartError> {
-        let at = index
-            .checked_sub(self.first_index)
-            .map(|at| at as usize)
-            .filter(|at| *at < self.ids.len());
+        let at = index.checked_sub(self.first_index).map(|at| at as usize).filter(|at| *at < self.ids.len());
         at.ok_or_else(|| self.wrong(index, "is not in this shard"))
     }
 
@@ -228,20 +197,12 @@ impl Rows {
     fn collect(builder: &PartBuilder<'_>) -> Self {
         let dim = builder.plan.embedding.dim as usize;
         let embedded = || {
-            builder
-                .slots
-                .iter()
-                .enumerate()
-                .filter_map(|(at, slot)| match slot {
-                    Slot::Row { image_count } => Some((at, *image_count)),
-                    _ => None,
-                })
+            builder.slots.iter().enumerate().filter_map(|(at, slot)| match slot {
+                Slot::Row { image_count } => Some((at, *image_count)),
+                _ => None,
+            })
         };
-        let width = embedded()
-            .map(|(at, _)| npz::text_width(&builder.ids[at]))
-            .max()
-            .unwrap_or(1)
-            .max(1);
+        let width = embedded().map(|(at, _)| npz::text_width(&builder.ids[at])).max().unwrap_or(1).max(1);
         let mut rows = Self {
             count: 0,
             with_image: 0,
@@ -256,9 +217,7 @@ impl Rows {
             rows.with_image += u64::from(image_count > 0);
             npz::encode_text(&builder.ids[at], width, &mut rows.ids);
             rows.vectors.extend(
-                builder.vectors[at * dim..(at + 1) * dim]
-                    .iter()
-                    .flat_map(|value| value.to_le_bytes()),
+                builder.vectors[at * dim..(at + 1) * dim].iter().flat_map(|value| value.to_le_bytes()),
             );
             // An item has as many images as fit its tokens: far below the largest i32.
             rows.image_counts

@@ -49,10 +49,7 @@ pub struct PartError {
 
 impl PartError {
     pub(super) fn new(name: &str, kind: PartErrorKind) -> Self {
-        Self {
-            name: name.to_owned(),
-            kind,
-        }
+        Self { name: name.to_owned(), kind }
     }
 
     pub(super) fn wrong(name: &str, what: impl Into<String>) -> Self {
@@ -66,9 +63,6 @@ impl PartError {
     /// Whether the bytes are not those that were written (a transfer that broke off): as good as no
     /// part at all, and computing the shard again mends it.
     pub fn is_damage(&self) -> bool {
-        matches!(
-            self.kind,
-            PartErrorKind::Damaged(_) | PartErrorKind::OtherDigest { .. }
-        )
+        matches!(self.kind, PartErrorKind::Damaged(_) | PartErrorKind::OtherDigest { .. })
     }
 }

@@ -167,16 +167,8 @@ impl Metadata {
             ("dim", self.dim.to_string(), expected.dim.to_string()),
             ("dtype", self.dtype.clone(), expected.dtype),
             ("instruction", self.instruction.clone(), expected.instruction),
-            (
-                "max_pixels",
-                self.max_pixels.to_string(),
-                expected.max_pixels.to_string(),
-            ),
-            (
-                "max_length",
-                self.max_length.to_string(),
-                expected.max_length.to_string(),
-            ),
+            ("max_pixels", self.max_pixels.to_string(), expected.max_pixels.to_string()),
+            ("max_length", self.max_length.to_string(), expected.max_length.to_string()),
             ("model", self.model.clone(), expected.model),
             ("revision", text(&self.revision), text(&expected.revision)),
             ("created_at", self.created_at.clone(), expected.created_at),

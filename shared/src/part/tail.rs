@@ -32,11 +32,7 @@ pub fn validate_tail(
     };
     let metadata = check_metadata(name, &text, expectation)?;
     let id_width = check_sizes(name, &directory, &metadata)?;
-    Ok(Tail::Complete(PartSummary {
-        name: content,
-        metadata,
-        id_width,
-    }))
+    Ok(Tail::Complete(PartSummary { name: content, metadata, id_width }))
 }
 
 /// Checks that the name is that of a part of this shard.
@@ -46,10 +42,7 @@ pub(super) fn check_name(name: &str, expectation: PartExpectation<'_>) -> Result
     if content.shard == expectation.shard.id {
         Ok(content)
     } else {
-        Err(foreign(format!(
-            "it is of shard {}, not {}",
-            content.shard, expectation.shard.id
-        )))
+        Err(foreign(format!("it is of shard {}, not {}", content.shard, expectation.shard.id)))
     }
 }
 
@@ -64,17 +57,8 @@ pub(super) fn check_metadata(
         serde_json::from_str(text).map_err(|error| wrong(format!("its metadata cannot be read: {error}")))?;
     if let Some((what, found, expected)) = metadata.differs_from_plan(expectation.plan) {
         return Err(match what {
-            "fingerprint" | "run" => PartError::new(
-                name,
-                PartErrorKind::OtherRun {
-                    what,
-                    found,
-                    expected,
-                },
-            ),
-            _ => wrong(format!(
-                "its metadata says {what} {found:?}, the plan says {expected:?}"
-            )),
+            "fingerprint" | "run" => PartError::new(name, PartErrorKind::OtherRun { what, found, expected }),
+            _ => wrong(format!("its metadata says {what} {found:?}, the plan says {expected:?}")),
         });
     }
     let shard = expectation.shard;
@@ -82,9 +66,7 @@ pub(super) fn check_metadata(
         return Err(wrong(format!("its metadata is not of shard {}", shard.id)));
     }
     let (Some(failures), Some(dropped)) = (&metadata.failures, &metadata.dropped_images) else {
-        return Err(wrong(
-            "its metadata lists no failures or dropped images".to_owned(),
-        ));
+        return Err(wrong("its metadata lists no failures or dropped images".to_owned()));
     };
     if metadata.failed != failures.len() as u64
         || metadata.count.checked_add(metadata.failed) != Some(shard.items)
@@ -98,23 +80,14 @@ pub(super) fn check_metadata(
         )));
     }
     let range = expectation.first_index..expectation.first_index + shard.items;
-    if let Some(reason) = failures
-        .iter()
-        .chain(dropped)
-        .find(|reason| !range.contains(&reason.index))
-    {
-        return Err(wrong(format!(
-            "item {:?} with index {} is not in this shard",
-            reason.id, reason.index
-        )));
+    if let Some(reason) = failures.iter().chain(dropped).find(|reason| !range.contains(&reason.index)) {
+        return Err(wrong(format!("item {:?} with index {} is not in this shard", reason.id, reason.index)));
     }
     if failures.windows(2).any(|pair| pair[0].index >= pair[1].index) {
         return Err(wrong("its failures are not in order, each once".to_owned()));
     }
     if metadata.devices.len() != 1 || metadata.batch_tokens.len() != 1 {
-        return Err(wrong(
-            "its metadata names no single device and batch budget".to_owned(),
-        ));
+        return Err(wrong("its metadata names no single device and batch budget".to_owned()));
     }
     decode_null_embedding(&metadata).map_err(wrong)?;
     Ok(metadata)
@@ -125,15 +98,8 @@ pub(super) fn check_metadata(
 fn check_sizes(name: &str, directory: &Directory, metadata: &Metadata) -> Result<u64, PartError> {
     let wrong = |what: String| PartError::wrong(name, what);
     let rows = metadata.count;
-    if let Some(entry) = directory
-        .entries
-        .iter()
-        .find(|entry| entry.method != Method::Stored)
-    {
-        return Err(wrong(format!(
-            "{} is compressed; parts are stored as they are",
-            entry.name
-        )));
+    if let Some(entry) = directory.entries.iter().find(|entry| entry.method != Method::Stored) {
+        return Err(wrong(format!("{} is compressed; parts are stored as they are", entry.name)));
     }
     for (position, header) in [
         (1, ArrayHeader::matrix(Element::F32, rows, metadata.dim.into())),
@@ -156,16 +122,10 @@ fn check_sizes(name: &str, directory: &Directory, metadata: &Metadata) -> Result
     let row = 4 * rows.max(1);
     // A header has 64 to 192 bytes.
     let candidates = size.saturating_sub(192) / row..=size / row;
-    let width = candidates
-        .into_iter()
-        .filter(|width| *width <= npz::MAX_ID_CHARACTERS)
-        .find(fits);
+    let width = candidates.into_iter().filter(|width| *width <= npz::MAX_ID_CHARACTERS).find(fits);
     match width {
         Some(width) => Ok(width.max(1)),
         None if rows == 0 => Ok(1),
-        None => Err(wrong(format!(
-            "{} has {size} bytes, which {rows} ids cannot have",
-            npz::ITEM_IDS
-        ))),
+        None => Err(wrong(format!("{} has {size} bytes, which {rows} ids cannot have", npz::ITEM_IDS))),
     }
 }

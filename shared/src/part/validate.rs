@@ -103,12 +103,7 @@ pub fn validate_part(
     let content = check_name(name, expectation)?;
     let digest = Sha16::of(&bytes);
     if digest != content.sha {
-        return Err(PartError::new(
-            name,
-            PartErrorKind::OtherDigest {
-                found: digest.to_string(),
-            },
-        ));
+        return Err(PartError::new(name, PartErrorKind::OtherDigest { found: digest.to_string() }));
     }
     let damaged = |error| PartError::damaged(name, error);
     let directory = Directory::from_tail(&bytes, bytes.len() as u64).map_err(damaged)?;
@@ -148,10 +143,7 @@ fn check_shapes(name: &str, metadata: &Metadata, arrays: [&ArraySlice; 3]) -> Re
     if vectors.header.element == Element::F32 && vectors.header.columns == Some(metadata.dim.into()) {
         Ok(())
     } else {
-        Err(wrong(format!(
-            "its vectors are {}, not <f4 of {} components",
-            vectors.header, metadata.dim
-        )))
+        Err(wrong(format!("its vectors are {}, not <f4 of {} components", vectors.header, metadata.dim)))
     }
 }
 
@@ -162,17 +154,11 @@ fn check_rows(name: &str, part: &ValidPart) -> Result<(), PartError> {
         // A norm that is no number fails this comparison too.
         let unit = (norm - 1.0).abs() <= NORM_TOLERANCE;
         if !unit {
-            return Err(PartError::wrong(
-                name,
-                format!("row {row} has the norm {norm}, not 1"),
-            ));
+            return Err(PartError::wrong(name, format!("row {row} has the norm {norm}, not 1")));
         }
     }
     match (0..part.rows()).find(|row| part.image_count(*row) < 0) {
-        Some(row) => Err(PartError::wrong(
-            name,
-            format!("row {row} has {} images", part.image_count(row)),
-        )),
+        Some(row) => Err(PartError::wrong(name, format!("row {row} has {} images", part.image_count(row)))),
         None => Ok(()),
     }
 }
@@ -200,9 +186,7 @@ fn check_ids(
                 id
             }
             (None, None) => {
-                return Err(wrong(format!(
-                    "the item with index {index} has neither a row nor a reason"
-                )));
+                return Err(wrong(format!("the item with index {index} has neither a row nor a reason")));
             }
         };
         hasher.update(id.as_bytes());
@@ -211,10 +195,7 @@ fn check_ids(
     if hasher.finish_hex() == expectation.shard.ids_sha256 {
         Ok(row_ids)
     } else {
-        Err(wrong(format!(
-            "its ids are not those of shard {}, in this order",
-            expectation.shard.id
-        )))
+        Err(wrong(format!("its ids are not those of shard {}, in this order", expectation.shard.id)))
     }
 }
 
@@ -234,16 +215,10 @@ fn check_images(
         let row = part.row_of(reason.index, expectation.first_index);
         let id = match row {
             Some(row) => row_ids.get(row).map(|(_, id)| id),
-            None => failures
-                .iter()
-                .find(|failure| failure.index == reason.index)
-                .map(|failure| &failure.id),
+            None => failures.iter().find(|failure| failure.index == reason.index).map(|failure| &failure.id),
         };
         if id != Some(&reason.id) {
-            return Err(wrong(format!(
-                "a dropped image names {:?} as index {}",
-                reason.id, reason.index
-            )));
+            return Err(wrong(format!("a dropped image names {:?} as index {}", reason.id, reason.index)));
         }
         if let (Some(row), true) = (row, seen.insert(reason.index)) {
             let used = part.image_count(row) > 0;
@@ -258,16 +233,11 @@ fn check_images(
         ("text_only", text_only, metadata.text_only),
     ];
     match counted.into_iter().find(|(_, found, said)| found != said) {
-        Some((what, found, said)) => Err(wrong(format!(
-            "its metadata says {what} {said}, its rows {found}"
-        ))),
+        Some((what, found, said)) => Err(wrong(format!("its metadata says {what} {said}, its rows {found}"))),
         None => Ok(()),
     }
 }
 
 fn image_count(bytes: &[u8], row: usize) -> i32 {
-    bytes
-        .get(row * 4..row * 4 + 4)
-        .and_then(|bytes| bytes.try_into().ok())
-        .map_or(0, i32::from_le_bytes)
+    bytes.get(row * 4..row * 4 + 4).and_then(|bytes| bytes.try_into().ok()).map_or(0, i32::from_le_bytes)
 }

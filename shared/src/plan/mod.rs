@@ -1,5 +1,9 @@
 //! What a run is: `plan.json` (written last and once), `shards.jsonl`, and the fingerprint.
 
+mod shards;
+
+pub use shards::{ShardsError, read_shards};
+
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{ContentName, RunId, ShardId};
@@ -116,6 +120,45 @@ pub struct Plan {
     pub counts: PlanCounts,
     /// SHA-256 of `shards.jsonl`.
     pub shards_sha256: String,
+}
+
+/// A `plan.json` that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// It is not a plan.
+    #[error("this is not a plan")]
+    Parse(#[source] serde_json::Error),
+    /// It is of another version.
+    #[error(
+        "this plan has version {found}, this program knows version {PLAN_VERSION}: use the release that made it"
+    )]
+    Version {
+        /// The version found.
+        found: u64,
+    },
+}
+
+impl Plan {
+    /// Reads `plan.json`.
+    pub fn parse(bytes: &[u8]) -> Result<Self, PlanError> {
+        #[derive(Deserialize)]
+        struct Version {
+            version: u64,
+        }
+        // The version first: the fields of another one are not ours to judge.
+        let Version { version } = serde_json::from_slice(bytes).map_err(PlanError::Parse)?;
+        if version != u64::from(PLAN_VERSION) {
+            return Err(PlanError::Version { found: version });
+        }
+        serde_json::from_slice(bytes).map_err(PlanError::Parse)
+    }
+
+    /// `plan.json`, for a person to read too.
+    pub fn to_json(&self) -> Result<Vec<u8>, PlanError> {
+        let mut json = serde_json::to_vec_pretty(self).map_err(PlanError::Parse)?;
+        json.push(b'\n');
+        Ok(json)
+    }
 }
 
 /// A line of `shards.jsonl`.

@@ -21,17 +21,11 @@ const LARGEST_EXACT: u64 = 1 << 53;
 pub fn check_shards(shards: &[NewShard]) -> Result<(), QueueError> {
     for shard in shards {
         if shard.id.0 >= LARGEST_EXACT || shard.items >= LARGEST_EXACT {
-            return Err(refused(format!(
-                "shard {}: its id or its number of items is over 2^53",
-                shard.id
-            )));
+            return Err(refused(format!("shard {}: its id or its number of items is over 2^53", shard.id)));
         }
         if shard.bundle.shard != shard.id {
             let bundle = shard.bundle.bundle();
-            return Err(refused(format!(
-                "shard {}: the bundle {bundle} is another shard's",
-                shard.id
-            )));
+            return Err(refused(format!("shard {}: the bundle {bundle} is another shard's", shard.id)));
         }
         if let Some(part) = &shard.part {
             check_part(shard.id, part)?;
@@ -45,18 +39,13 @@ pub fn check_part(shard: ShardId, part: &CompletedPart) -> Result<(), QueueError
     if part.name.shard == shard && part.embedded < LARGEST_EXACT && part.failed < LARGEST_EXACT {
         Ok(())
     } else {
-        Err(refused(format!(
-            "shard {shard}: the part {} is not one of its own",
-            part.name.part()
-        )))
+        Err(refused(format!("shard {shard}: the part {} is not one of its own", part.name.part())))
     }
 }
 
 /// The error of an operation that needs a run the queue does not know.
 pub fn unknown_run(operation: &str, run: &str) -> QueueError {
-    refused(format!(
-        "cannot {operation} {run}: the queue does not know it; `coordinator resume` adds it"
-    ))
+    refused(format!("cannot {operation} {run}: the queue does not know it; `coordinator resume` adds it"))
 }
 
 fn refused(message: String) -> QueueError {

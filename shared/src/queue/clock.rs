@@ -26,10 +26,7 @@ impl Clock {
     /// The machine's clock.
     pub fn system() -> Self {
         let start = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self::System {
-            start: ServerTime(microseconds(start)),
-            since: Instant::now(),
-        }
+        Self::System { start: ServerTime(microseconds(start)), since: Instant::now() }
     }
 
     /// A clock that stands at `start` until [`Clock::advance`].

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::exit::ExitCode;
+
 /// What went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QueueErrorKind {
@@ -38,6 +40,15 @@ impl QueueError {
     pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
+    }
+
+    /// How a command that meets this failure ends.
+    pub fn exit_code(&self) -> ExitCode {
+        match self.kind {
+            QueueErrorKind::Unreachable | QueueErrorKind::FunctionsMissing => ExitCode::Unreachable,
+            QueueErrorKind::Refused => ExitCode::Usage,
+            QueueErrorKind::Protocol => ExitCode::Unexpected,
+        }
     }
 
     /// Whether waiting may help.

@@ -18,7 +18,7 @@
 //! ([`crate::laws::Law::StoreIsTheRecord`]).
 
 mod admission;
-pub mod clock;
+mod clock;
 pub mod conformance;
 mod error;
 pub mod memory;
@@ -28,6 +28,7 @@ pub mod transition;
 mod types;
 mod view;
 
+pub use clock::Clock;
 pub use error::{QueueError, QueueErrorKind};
 pub use types::{
     Beat, BeatAnswer, BeatReply, BeatShard, Claim, ClaimReply, CompleteReply, CompletedPart, FailKind,

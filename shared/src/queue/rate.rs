@@ -50,19 +50,10 @@ mod tests {
         let minute = |n: u64| ServerTime(n * BUCKET_MICROSECONDS);
         let rate = |buckets: &[(u64, u64)], made, now| items_per_second(buckets.to_vec(), made, now);
         assert!(rate(&[], minute(0), minute(10)).abs() < 1e-12);
-        assert!(
-            rate(&[(4, 100)], minute(0), minute(10)).abs() < 1e-12,
-            "six minutes old"
-        );
+        assert!(rate(&[(4, 100)], minute(0), minute(10)).abs() < 1e-12, "six minutes old");
         assert!((rate(&[(5, 300), (9, 300)], minute(0), minute(10)) - 2.0).abs() < 1e-12);
         let made = ServerTime(minute(9).0 + 30_000_000);
-        assert!(
-            (rate(&[(9, 300)], made, minute(10)) - 10.0).abs() < 1e-12,
-            "made half a minute ago"
-        );
-        assert!(
-            (rate(&[(10, 7)], minute(10), minute(10)) - 7.0).abs() < 1e-12,
-            "at least a second"
-        );
+        assert!((rate(&[(9, 300)], made, minute(10)) - 10.0).abs() < 1e-12, "made half a minute ago");
+        assert!((rate(&[(10, 7)], minute(10), minute(10)) - 7.0).abs() < 1e-12, "at least a second");
     }
 }

@@ -200,13 +200,7 @@ impl Shard {
     /// A shard fresh from the plan: done where it has a part, else pending.
     pub fn new(bundle: ContentName, items: u64, part: Option<CompletedPart>) -> Self {
         let state = part.map_or(State::Pending, State::Done);
-        Self {
-            bundle,
-            items,
-            state,
-            trouble: Trouble::default(),
-            ended: None,
-        }
+        Self { bundle, items, state, trouble: Trouble::default(), ended: None }
     }
 
     /// The lease, where this worker and token hold it.
@@ -235,23 +229,10 @@ pub fn apply(
 ) -> Result<Shard, Refusal> {
     match *event {
         Event::Claim { worker, nonce, token } => claim(shard, worker, nonce, token, now, settings),
-        Event::Beat {
-            worker,
-            token,
-            items_done,
-            in_flight,
-        } => {
+        Event::Beat { worker, token, items_done, in_flight } => {
             let held = shard.held_by(worker, token)?;
             let expires_at = later(now, settings.lease);
-            Ok(with_state(
-                shard,
-                State::Leased(Held {
-                    expires_at,
-                    items_done,
-                    in_flight,
-                    ..held.clone()
-                }),
-            ))
+            Ok(with_state(shard, State::Leased(Held { expires_at, items_done, in_flight, ..held.clone() })))
         }
         Event::Expire => match &shard.state {
             State::Leased(held) if held.expires_at <= now => Ok(lose(shard, held, settings)),
@@ -263,34 +244,17 @@ pub fn apply(
         },
         Event::Complete { worker, token, part } => {
             shard.held_by(worker, token)?;
-            let ended = Some(Ended {
-                token,
-                how: EndedBy::Completed,
-            });
-            Ok(Shard {
-                ended,
-                ..done(shard, part)
-            })
+            let ended = Some(Ended { token, how: EndedBy::Completed });
+            Ok(Shard { ended, ..done(shard, part) })
         }
-        Event::Fail {
-            worker,
-            token,
-            kind,
-            message,
-        } => {
+        Event::Fail { worker, token, kind, message } => {
             shard.held_by(worker, token)?;
             Ok(fail(shard, token, kind, message, now, settings))
         }
         Event::Release { worker, token } => {
             shard.held_by(worker, token)?;
-            let ended = Some(Ended {
-                token,
-                how: EndedBy::Released,
-            });
-            Ok(Shard {
-                ended,
-                ..with_state(shard, State::Pending)
-            })
+            let ended = Some(Ended { token, how: EndedBy::Released });
+            Ok(Shard { ended, ..with_state(shard, State::Pending) })
         }
         Event::PartFound(part) => Ok(done(shard, part)),
         Event::PartGone | Event::RequeueDone => match shard.state {
@@ -298,10 +262,7 @@ pub fn apply(
             _ => Err(Refusal::NothingToDo),
         },
         Event::RequeueDead => match shard.state {
-            State::Dead => Ok(Shard {
-                trouble: Trouble::default(),
-                ..with_state(shard, State::Pending)
-            }),
+            State::Dead => Ok(Shard { trouble: Trouble::default(), ..with_state(shard, State::Pending) }),
             _ => Err(Refusal::NothingToDo),
         },
     }
@@ -323,17 +284,11 @@ pub fn microseconds(duration: Duration) -> u64 {
 }
 
 fn with_state(shard: &Shard, state: State) -> Shard {
-    Shard {
-        state,
-        ..shard.clone()
-    }
+    Shard { state, ..shard.clone() }
 }
 
 fn done(shard: &Shard, part: &CompletedPart) -> Shard {
-    Shard {
-        trouble: Trouble::default(),
-        ..with_state(shard, State::Done(part.clone()))
-    }
+    Shard { trouble: Trouble::default(), ..with_state(shard, State::Done(part.clone())) }
 }
 
 fn claim(
@@ -374,10 +329,7 @@ fn lose(shard: &Shard, held: &Held, settings: &QueueSettings) -> Shard {
     }
     let dead = trouble.lost_leases >= settings.max_lost_leases;
     let state = if dead { State::Dead } else { State::Pending };
-    Shard {
-        trouble,
-        ..with_state(shard, state)
-    }
+    Shard { trouble, ..with_state(shard, state) }
 }
 
 fn fail(
@@ -397,36 +349,27 @@ fn fail(
             if trouble.attempts >= settings.max_attempts {
                 (State::Dead, EndedBy::Dead)
             } else {
-                let until = ServerTime(
-                    now.0
-                        .saturating_add(backoff_microseconds(trouble.attempts, settings)),
-                );
+                let until =
+                    ServerTime(now.0.saturating_add(backoff_microseconds(trouble.attempts, settings)));
                 (State::Delayed { until }, EndedBy::Retry)
             }
         }
     };
-    Shard {
-        trouble,
-        ended: Some(Ended { token, how }),
-        ..with_state(shard, state)
-    }
+    Shard { trouble, ended: Some(Ended { token, how }), ..with_state(shard, state) }
 }
 
 /// The delay after the `attempts`-th failure: the first backoff, doubled with every further one.
 fn backoff_microseconds(attempts: u32, settings: &QueueSettings) -> u64 {
     let doublings = attempts.saturating_sub(1);
-    let grown = 2u64.checked_pow(doublings).map_or(u64::MAX, |factor| {
-        microseconds(settings.first_backoff).saturating_mul(factor)
-    });
+    let grown = 2u64
+        .checked_pow(doublings)
+        .map_or(u64::MAX, |factor| microseconds(settings.first_backoff).saturating_mul(factor));
     grown.min(microseconds(settings.longest_backoff))
 }
 
 /// Batches differ between workers with other budgets, so what kills both lies where they overlap.
 fn intersection(a: ItemRange, b: ItemRange) -> Option<ItemRange> {
-    let range = ItemRange {
-        first: a.first.max(b.first),
-        end: a.end.min(b.end),
-    };
+    let range = ItemRange { first: a.first.max(b.first), end: a.end.min(b.end) };
     (range.first < range.end).then_some(range)
 }
 
@@ -438,18 +381,11 @@ mod tests {
     const NOW: ServerTime = ServerTime(1_000_000_000);
 
     fn name(text: &str) -> ContentName {
-        ContentName {
-            shard: ShardId(1),
-            sha: Sha16::of(text.as_bytes()),
-        }
+        ContentName { shard: ShardId(1), sha: Sha16::of(text.as_bytes()) }
     }
 
     fn part() -> CompletedPart {
-        CompletedPart {
-            name: name("part"),
-            embedded: 9,
-            failed: 1,
-        }
+        CompletedPart { name: name("part"), embedded: 9, failed: 1 }
     }
 
     fn pending() -> Shard {
@@ -462,11 +398,7 @@ mod tests {
 
     fn leased(shard: &Shard, id: &str, token: u64) -> Shard {
         let (worker, nonce) = (worker(id), ClaimNonce("n".to_owned()));
-        let event = Event::Claim {
-            worker: &worker,
-            nonce: &nonce,
-            token: LeaseToken(token),
-        };
+        let event = Event::Claim { worker: &worker, nonce: &nonce, token: LeaseToken(token) };
         apply(shard, &event, NOW, &QueueSettings::default()).unwrap()
     }
 
@@ -474,12 +406,7 @@ mod tests {
         let held = leased(shard, id, token);
         let in_flight = range.map(|(first, end)| ItemRange { first, end });
         let worker = worker(id);
-        let beat = Event::Beat {
-            worker: &worker,
-            token: LeaseToken(token),
-            items_done: 0,
-            in_flight,
-        };
+        let beat = Event::Beat { worker: &worker, token: LeaseToken(token), items_done: 0, in_flight };
         let settings = QueueSettings::default();
         let beaten = apply(&held, &beat, NOW, &settings).unwrap();
         apply(&beaten, &Event::Expire, later(NOW, settings.lease), &settings).unwrap()
@@ -491,44 +418,20 @@ mod tests {
         let (owner, nonce, part) = (worker("w"), ClaimNonce("n".to_owned()), part());
         let token = LeaseToken(7);
         let held = leased(&pending(), "w", 7);
-        let fail = |kind| Event::Fail {
-            worker: &owner,
-            token,
-            kind,
-            message: "m",
-        };
+        let fail = |kind| Event::Fail { worker: &owner, token, kind, message: "m" };
         let delayed = apply(&held, &fail(FailKind::Retry), NOW, &settings).unwrap();
-        let dead = Shard {
-            state: State::Dead,
-            ..pending()
-        };
+        let dead = Shard { state: State::Dead, ..pending() };
         let finished = Shard::new(name("bundle"), 10, Some(part.clone()));
         let far = later(NOW, Duration::from_secs(3600));
         let events = [
-            Event::Claim {
-                worker: &owner,
-                nonce: &nonce,
-                token: LeaseToken(8),
-            },
-            Event::Beat {
-                worker: &owner,
-                token,
-                items_done: 1,
-                in_flight: None,
-            },
+            Event::Claim { worker: &owner, nonce: &nonce, token: LeaseToken(8) },
+            Event::Beat { worker: &owner, token, items_done: 1, in_flight: None },
             Event::Expire,
             Event::Promote,
-            Event::Complete {
-                worker: &owner,
-                token,
-                part: &part,
-            },
+            Event::Complete { worker: &owner, token, part: &part },
             fail(FailKind::Retry),
             fail(FailKind::Host),
-            Event::Release {
-                worker: &owner,
-                token,
-            },
+            Event::Release { worker: &owner, token },
             Event::PartFound(&part),
             Event::PartGone,
             Event::RequeueDead,
@@ -545,16 +448,14 @@ mod tests {
         for (shard, expected) in table {
             let got: String = events
                 .iter()
-                .map(
-                    |event| match apply(&shard, event, far, &settings).map(|after| after.state.name()) {
-                        Ok(ShardState::Pending) => 'p',
-                        Ok(ShardState::Leased) => 'l',
-                        Ok(ShardState::Delayed) => 'D',
-                        Ok(ShardState::Done) => 'd',
-                        Ok(ShardState::Dead) => 'x',
-                        Err(_) => '-',
-                    },
-                )
+                .map(|event| match apply(&shard, event, far, &settings).map(|after| after.state.name()) {
+                    Ok(ShardState::Pending) => 'p',
+                    Ok(ShardState::Leased) => 'l',
+                    Ok(ShardState::Delayed) => 'D',
+                    Ok(ShardState::Done) => 'd',
+                    Ok(ShardState::Dead) => 'x',
+                    Err(_) => '-',
+                })
                 .collect();
             assert_eq!(got, expected, "{:?}", shard.state);
         }
@@ -564,22 +465,11 @@ mod tests {
     fn time_not_come_is_nothing_to_do() {
         let settings = QueueSettings::default();
         let held = leased(&pending(), "w", 7);
-        assert_eq!(
-            apply(&held, &Event::Expire, NOW, &settings),
-            Err(Refusal::NothingToDo)
-        );
+        assert_eq!(apply(&held, &Event::Expire, NOW, &settings), Err(Refusal::NothingToDo));
         let owner = worker("w");
-        let fail = Event::Fail {
-            worker: &owner,
-            token: LeaseToken(7),
-            kind: FailKind::Retry,
-            message: "m",
-        };
+        let fail = Event::Fail { worker: &owner, token: LeaseToken(7), kind: FailKind::Retry, message: "m" };
         let delayed = apply(&held, &fail, NOW, &settings).unwrap();
-        assert_eq!(
-            apply(&delayed, &Event::Promote, NOW, &settings),
-            Err(Refusal::NothingToDo)
-        );
+        assert_eq!(apply(&delayed, &Event::Promote, NOW, &settings), Err(Refusal::NothingToDo));
     }
 
     #[test]
@@ -588,10 +478,7 @@ mod tests {
         let held = leased(&pending(), "w", 7);
         for (id, token) in [("w", 6), ("v", 7)] {
             let other = worker(id);
-            let event = Event::Release {
-                worker: &other,
-                token: LeaseToken(token),
-            };
+            let event = Event::Release { worker: &other, token: LeaseToken(token) };
             assert_eq!(apply(&held, &event, NOW, &settings), Err(Refusal::NotHeld));
         }
     }

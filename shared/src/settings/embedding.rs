@@ -75,7 +75,9 @@ mod tests {
     fn defaults_and_ranges() {
         let settings = EmbeddingChoices::default().resolve(Dtype::F32, 2048).unwrap();
         assert_eq!((settings.dim, settings.max_pixels, settings.max_length), (2048, 1_843_200, 8192));
-        let with = |dim| EmbeddingChoices { dim: Some(dim), ..EmbeddingChoices::default() }.resolve(Dtype::F32, 2048);
+        let with = |dim| {
+            EmbeddingChoices { dim: Some(dim), ..EmbeddingChoices::default() }.resolve(Dtype::F32, 2048)
+        };
         assert!(with(64).is_ok() && with(2048).is_ok());
         assert!(with(63).is_err() && with(2049).is_err());
         let error = with(5000).unwrap_err().to_string();

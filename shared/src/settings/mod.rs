@@ -6,7 +6,8 @@ mod embedding;
 
 pub use duration::parse_duration;
 pub use embedding::{
-    DEFAULT_INSTRUCTION, DEFAULT_MAX_LENGTH, DEFAULT_MAX_PIXELS, EmbeddingChoices, InvalidSetting, MIN_DIM, MIN_PIXELS,
+    DEFAULT_INSTRUCTION, DEFAULT_MAX_LENGTH, DEFAULT_MAX_PIXELS, EmbeddingChoices, InvalidSetting, MIN_DIM,
+    MIN_PIXELS,
 };
 
 use std::fmt;

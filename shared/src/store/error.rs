@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::Path;
 
+use crate::exit::ExitCode;
+
 /// What went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreErrorKind {
@@ -54,10 +56,22 @@ impl StoreError {
         };
         let message = match kind {
             StoreErrorKind::NotFound => format!("{url} does not exist"),
-            StoreErrorKind::Denied => format!("cannot {what} {url}: access denied; check the store's credentials"),
+            StoreErrorKind::Denied => {
+                format!("cannot {what} {url}: access denied; check the store's credentials")
+            }
             _ => format!("cannot {what} {url}"),
         };
         Self { kind, message, source: Some(Box::new(source)) }
+    }
+
+    /// How a command that meets this failure ends.
+    pub fn exit_code(&self) -> ExitCode {
+        match self.kind {
+            StoreErrorKind::NotFound | StoreErrorKind::BadUrl => ExitCode::Usage,
+            StoreErrorKind::Conflict => ExitCode::Input,
+            StoreErrorKind::LocalFile => ExitCode::Unexpected,
+            StoreErrorKind::Denied | StoreErrorKind::Unreachable => ExitCode::Unreachable,
+        }
     }
 
     /// Whether waiting may help.

@@ -108,10 +108,17 @@ impl Store {
     }
 
     /// The object as a stream of chunks.
-    pub async fn stream(&self, key: &str) -> Result<BoxStream<'static, Result<Bytes, StoreError>>, StoreError> {
-        let result = self.backend.get(&self.path(key)).await.map_err(|error| self.error("read", key, error))?;
+    pub async fn stream(
+        &self,
+        key: &str,
+    ) -> Result<BoxStream<'static, Result<Bytes, StoreError>>, StoreError> {
+        let result =
+            self.backend.get(&self.path(key)).await.map_err(|error| self.error("read", key, error))?;
         let (store, key) = (self.clone(), key.to_owned());
-        Ok(result.into_stream().map(move |chunk| chunk.map_err(|error| store.error("read", &key, error))).boxed())
+        Ok(result
+            .into_stream()
+            .map(move |chunk| chunk.map_err(|error| store.error("read", &key, error)))
+            .boxed())
     }
 
     /// Bytes `range` of the object.
@@ -159,7 +166,8 @@ impl Store {
     /// Writes a file as an object named by its content: one that exists with the same size is taken
     /// to be the same. Memory is bounded whatever the file's size.
     pub async fn put_new_file(&self, key: &str, file: &FilePath) -> Result<Put, StoreError> {
-        let size = tokio::fs::metadata(file).await.map_err(|error| StoreError::local_file(file, error))?.len();
+        let size =
+            tokio::fs::metadata(file).await.map_err(|error| StoreError::local_file(file, error))?.len();
         if size <= MULTIPART_ABOVE {
             let bytes = tokio::fs::read(file).await.map_err(|error| StoreError::local_file(file, error))?;
             return self.put_new(key, bytes.into()).await;
@@ -216,7 +224,9 @@ impl Store {
     }
 
     fn path(&self, key: &str) -> Path {
-        key.split('/').filter(|segment| !segment.is_empty()).fold(self.prefix.clone(), |path, segment| path.join(segment))
+        key.split('/')
+            .filter(|segment| !segment.is_empty())
+            .fold(self.prefix.clone(), |path, segment| path.join(segment))
     }
 
     fn listed(&self, meta: &object_store::ObjectMeta) -> Listed {
@@ -232,7 +242,8 @@ impl Store {
     }
 
     async fn put_multipart(&self, key: &str, file: &FilePath) -> Result<(), StoreError> {
-        let mut source = tokio::fs::File::open(file).await.map_err(|error| StoreError::local_file(file, error))?;
+        let mut source =
+            tokio::fs::File::open(file).await.map_err(|error| StoreError::local_file(file, error))?;
         let upload = self
             .backend
             .put_multipart_opts(&self.path(key), object_store::PutMultipartOptions::default())

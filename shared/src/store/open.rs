@@ -61,7 +61,9 @@ pub(super) fn open(url: &str, missing: MissingFolder) -> Result<Store, StoreErro
 /// Reads the URL alone: no network, no environment.
 fn locate(url: &str) -> Result<Location, StoreError> {
     if url.trim().is_empty() {
-        return Err(StoreError::bad_url("the store's URL is empty: pass --store or set FLEET_STORE".to_owned()));
+        return Err(StoreError::bad_url(
+            "the store's URL is empty: pass --store or set FLEET_STORE".to_owned(),
+        ));
     }
     let Ok(parsed) = Url::parse(url) else {
         return Ok(Location::Folder(PathBuf::from(url)));

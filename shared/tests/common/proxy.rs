@@ -23,20 +23,14 @@ impl Proxy {
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let number = count.fetch_add(1, Ordering::SeqCst) + 1;
-                let server = TcpStream::connect(("127.0.0.1", upstream))
-                    .await
-                    .expect("upstream");
+                let server = TcpStream::connect(("127.0.0.1", upstream)).await.expect("upstream");
                 let (client_in, client_out) = client.into_split();
                 let (server_in, server_out) = server.into_split();
                 tokio::spawn(forward(client_in, server_out, number, Arc::clone(&quiet)));
                 tokio::spawn(forward(server_in, client_out, number, Arc::clone(&quiet)));
             }
         });
-        Self {
-            port,
-            silenced,
-            accepted,
-        }
+        Self { port, silenced, accepted }
     }
 
     /// Its URL.

@@ -19,10 +19,7 @@ impl RedisServer {
     /// Starts one with these further arguments; `None`, and a line that says so, where there is no
     /// `redis-server`.
     pub fn start(arguments: &[&str]) -> Option<Self> {
-        let found = Command::new("redis-server")
-            .arg("--version")
-            .stdout(Stdio::null())
-            .status();
+        let found = Command::new("redis-server").arg("--version").stdout(Stdio::null()).status();
         if found.is_err() {
             println!("skipped: no redis-server on this machine");
             return None;
@@ -34,12 +31,7 @@ impl RedisServer {
             let port = free_port();
             let mut child = spawn(port, &arguments, &folder);
             if wait_until_ready(&mut child, port) {
-                return Some(Self {
-                    child,
-                    port,
-                    arguments,
-                    folder,
-                });
+                return Some(Self { child, port, arguments, folder });
             }
         }
         panic!("redis-server does not start with {arguments:?}");
@@ -118,15 +110,7 @@ fn free_port() -> u16 {
 
 fn spawn(port: u16, arguments: &[String], folder: &TempDir) -> Child {
     Command::new("redis-server")
-        .args([
-            "--port",
-            &port.to_string(),
-            "--bind",
-            "127.0.0.1",
-            "--save",
-            "",
-            "--dir",
-        ])
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"])
         .arg(folder.path())
         .args(arguments)
         .stdout(Stdio::null())

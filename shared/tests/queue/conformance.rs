@@ -13,21 +13,14 @@ use crate::common::redis_server::RedisServer;
 async fn memory_conforms_on_a_manual_clock() {
     run_all(async |_| {
         let clock = Clock::manual(ServerTime(1_700_000_000_000_000));
-        Subject {
-            queue: Arc::new(MemoryQueue::new(clock.clone())),
-            clock: Some(clock),
-        }
+        Subject { queue: Arc::new(MemoryQueue::new(clock.clone())), clock: Some(clock) }
     })
     .await;
 }
 
 #[tokio::test]
 async fn memory_conforms_on_the_machines_clock() {
-    run_all(async |_| Subject {
-        queue: Arc::new(MemoryQueue::new(Clock::system())),
-        clock: None,
-    })
-    .await;
+    run_all(async |_| Subject { queue: Arc::new(MemoryQueue::new(Clock::system())), clock: None }).await;
 }
 
 #[tokio::test]
@@ -38,10 +31,7 @@ async fn redis_conforms() {
     server.loaded_queue("any").await;
     run_all(async |case| {
         let run: String = case.chars().filter(char::is_ascii_alphanumeric).collect();
-        Subject {
-            queue: Arc::new(server.queue(&run)),
-            clock: None,
-        }
+        Subject { queue: Arc::new(server.queue(&run)), clock: None }
     })
     .await;
 }

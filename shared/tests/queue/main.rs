@@ -16,29 +16,17 @@ use shared::queue::{Claim, ClaimReply, CompletedPart, Lease, NewShard, Queue, Qu
 
 /// Shards `0..count` of ten items.
 fn shards(count: u64) -> Vec<NewShard> {
-    let shard = |id| NewShard {
-        id: ShardId(id),
-        bundle: name(ShardId(id), "bundle"),
-        items: 10,
-        part: None,
-    };
+    let shard = |id| NewShard { id: ShardId(id), bundle: name(ShardId(id), "bundle"), items: 10, part: None };
     (0..count).map(shard).collect()
 }
 
 fn name(shard: ShardId, what: &str) -> ContentName {
-    ContentName {
-        shard,
-        sha: Sha16::of(format!("{what} {shard}").as_bytes()),
-    }
+    ContentName { shard, sha: Sha16::of(format!("{what} {shard}").as_bytes()) }
 }
 
 /// A part with a row for every item.
 fn part(shard: ShardId) -> CompletedPart {
-    CompletedPart {
-        name: name(shard, "part"),
-        embedded: 10,
-        failed: 0,
-    }
+    CompletedPart { name: name(shard, "part"), embedded: 10, failed: 0 }
 }
 
 fn worker(id: &str) -> WorkerId {
@@ -47,14 +35,7 @@ fn worker(id: &str) -> WorkerId {
 
 async fn claim(queue: &dyn Queue, id: &str, max: u32) -> Result<ClaimReply, QueueError> {
     let info = WorkerInfo::default();
-    queue
-        .claim(&Claim {
-            worker: worker(id),
-            info,
-            nonce: ClaimNonce::fresh(),
-            max,
-        })
-        .await
+    queue.claim(&Claim { worker: worker(id), info, nonce: ClaimNonce::fresh(), max }).await
 }
 
 async fn lease(queue: &dyn Queue, id: &str, max: u32) -> Vec<Lease> {

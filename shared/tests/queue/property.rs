@@ -118,29 +118,16 @@ fn redis_and_memory_agree() {
     let Some(server) = RedisServer::start(&[]) else {
         return;
     };
-    let loaded = redis::cmd("FUNCTION")
-        .arg("LOAD")
-        .arg(library)
-        .exec(&mut server.raw());
+    let loaded = redis::cmd("FUNCTION").arg("LOAD").arg(library).exec(&mut server.raw());
     loaded.expect("the functions load");
 
-    let total: usize = std::env::var("FLEET_QUEUE_OPERATIONS")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(6000);
+    let total: usize =
+        std::env::var("FLEET_QUEUE_OPERATIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(6000);
     // A case has between one operation and the most, half of them on average.
     let cases = (2 * total).div_ceil(OPERATIONS_PER_CASE) as u32;
-    let config = Config {
-        cases,
-        failure_persistence: None,
-        max_shrink_iters: 2000,
-        ..Config::default()
-    };
+    let config = Config { cases, failure_persistence: None, max_shrink_iters: 2000, ..Config::default() };
     let strategy = prop::collection::vec((operation(), prop::bool::weighted(0.15)), 1..=OPERATIONS_PER_CASE);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let server = &server;
     let made = std::cell::Cell::new(0);
     let result = TestRunner::new(config).run(&strategy, |steps| {
@@ -233,11 +220,7 @@ impl Both {
 
     fn set_time(&mut self) {
         let now = self.clock.now().0;
-        redis::cmd("SET")
-            .arg("test:clock")
-            .arg(now)
-            .exec(&mut self.raw)
-            .expect("the clock is set");
+        redis::cmd("SET").arg("test:clock").arg(now).exec(&mut self.raw).expect("the clock is set");
     }
 
     async fn take(&mut self, (operation, lost): &Step) -> Result<(), TestCaseError> {
@@ -245,43 +228,25 @@ impl Both {
             Operation::Claim { worker, max } => {
                 self.nonces += 1;
                 let nonce = ClaimNonce(format!("nonce {}", self.nonces));
-                let claim = Claim {
-                    worker: worker_id(worker),
-                    info: info(worker),
-                    nonce,
-                    max,
-                };
+                let claim = Claim { worker: worker_id(worker), info: info(worker), nonce, max };
                 self.last_claims.retain(|other| other.worker != claim.worker);
                 self.last_claims.push(claim.clone());
                 self.claim(&claim, *lost).await?;
             }
             Operation::ClaimAgain { worker } => {
                 let worker = worker_id(worker);
-                if let Some(claim) = self
-                    .last_claims
-                    .iter()
-                    .find(|claim| claim.worker == worker)
-                    .cloned()
-                {
+                if let Some(claim) = self.last_claims.iter().find(|claim| claim.worker == worker).cloned() {
                     self.claim(&claim, *lost).await?;
                 }
             }
             Operation::Beat { ref leases, worker } => self.beat(leases, worker, *lost).await?,
-            Operation::Complete {
-                lease,
-                stranger,
-                embedded,
-            } => {
+            Operation::Complete { lease, stranger, embedded } => {
                 if let Some((worker, shard, token)) = self.lease(lease, stranger) {
                     let part = part(shard, embedded);
                     let _ = on_both!(self, *lost, q => q.complete(&worker, shard, token, &part));
                 }
             }
-            Operation::Fail {
-                lease,
-                stranger,
-                host,
-            } => {
+            Operation::Fail { lease, stranger, host } => {
                 if let Some((worker, shard, token)) = self.lease(lease, stranger) {
                     let kind = if host { FailKind::Host } else { FailKind::Retry };
                     let message = format!("{kind:?} of {worker}");
@@ -310,10 +275,7 @@ impl Both {
             }
             Operation::Add { shard, done } => {
                 let part = done.then(|| part(ShardId(shard), 10));
-                let new = NewShard {
-                    part,
-                    ..shards(shard + 1).remove(shard as usize)
-                };
+                let new = NewShard { part, ..shards(shard + 1).remove(shard as usize) };
                 let new = [new];
                 let _ = on_both!(self, *lost, q => q.add(&settings(), &new));
             }
@@ -325,9 +287,7 @@ impl Both {
 
     async fn claim(&mut self, claim: &Claim, lost: bool) -> Result<(), TestCaseError> {
         if let Ok(ClaimReply::Leases(leases)) = on_both!(self, lost, q => q.claim(claim)) {
-            let given = leases
-                .iter()
-                .map(|lease| (claim.worker.clone(), lease.shard, lease.token));
+            let given = leases.iter().map(|lease| (claim.worker.clone(), lease.shard, lease.token));
             self.leases.extend(given);
         }
         Ok(())
@@ -342,17 +302,10 @@ impl Both {
         let held = |(lease, items_done, range): &(usize, u64, Option<(u32, u32)>)| {
             let (_, shard, token) = self.lease(*lease, false)?;
             let in_flight = range.map(|(first, end)| ItemRange { first, end });
-            Some(BeatShard {
-                shard,
-                token,
-                items_done: *items_done,
-                in_flight,
-            })
+            Some(BeatShard { shard, token, items_done: *items_done, in_flight })
         };
         // The worker of the first lease beats, for all of them: so some are a stranger's.
-        let owner = leases
-            .first()
-            .and_then(|(lease, ..)| Some(self.lease(*lease, false)?.0));
+        let owner = leases.first().and_then(|(lease, ..)| Some(self.lease(*lease, false)?.0));
         let beat = Beat {
             worker: owner.unwrap_or_else(|| worker_id(worker)),
             info: info(worker),
@@ -383,10 +336,7 @@ impl Both {
     async fn finish(&mut self) -> Result<(), TestCaseError> {
         prop_assert_eq!(self.redis.audit().await.expect("audit"), 0);
         self.redis.forget().await.expect("forget");
-        let left: Vec<String> = redis::cmd("KEYS")
-            .arg("fleet:*")
-            .query(&mut self.raw)
-            .expect("KEYS");
+        let left: Vec<String> = redis::cmd("KEYS").arg("fleet:*").query(&mut self.raw).expect("KEYS");
         prop_assert_eq!(left, Vec::<String>::new(), "forget leaves no key");
         Ok(())
     }
@@ -397,17 +347,9 @@ fn worker_id(number: u8) -> WorkerId {
 }
 
 fn info(worker: u8) -> WorkerInfo {
-    WorkerInfo {
-        host: format!("host-{worker}"),
-        device: "CPU".to_owned(),
-        version: "1".to_owned(),
-    }
+    WorkerInfo { host: format!("host-{worker}"), device: "CPU".to_owned(), version: "1".to_owned() }
 }
 
 fn part(shard: ShardId, embedded: u64) -> CompletedPart {
-    CompletedPart {
-        name: name(shard, &format!("part {embedded}")),
-        embedded,
-        failed: 10 - embedded,
-    }
+    CompletedPart { name: name(shard, &format!("part {embedded}")), embedded, failed: 10 - embedded }
 }

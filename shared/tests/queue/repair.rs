@@ -40,11 +40,7 @@ async fn the_audit_puts_every_shard_into_the_set_of_its_state() {
     assert_eq!(queue.audit().await.unwrap(), 0);
     let counts = queue.snapshot().await.unwrap().unwrap().shards;
     assert_eq!((counts.leased, counts.pending, counts.total()), (2, 5, 7));
-    assert_eq!(
-        queue.add(&QueueSettings::default(), &shards(8)).await.unwrap(),
-        1,
-        "the lost one comes back"
-    );
+    assert_eq!(queue.add(&QueueSettings::default(), &shards(8)).await.unwrap(), 1, "the lost one comes back");
     assert_eq!(lease(&queue, "b", 100).await.len(), 6);
 }
 
@@ -57,10 +53,7 @@ async fn a_claim_meets_damage_without_harm() {
     queue.add(&QueueSettings::default(), &shards(3)).await.unwrap();
     run_raw(&mut server.raw(), "DEL fleet:{damaged}:shard:000000");
     run_raw(&mut server.raw(), "HSET fleet:{damaged}:shard:000001 state dead");
-    assert!(
-        matches!(claim(&queue, "a", 2).await.unwrap(), ClaimReply::Wait(_)),
-        "both were damaged"
-    );
+    assert!(matches!(claim(&queue, "a", 2).await.unwrap(), ClaimReply::Wait(_)), "both were damaged");
     assert_eq!(lease(&queue, "a", 2).await.len(), 1);
     assert_eq!(queue.audit().await.unwrap(), 0, "the claim has settled them");
     assert_eq!(queue.snapshot().await.unwrap().unwrap().shards.dead, 1);
@@ -86,18 +79,11 @@ async fn forget_leaves_no_key_and_can_be_cut_short() {
         .unwrap();
     assert_eq!(left, 800);
     assert_eq!(claim(&queue, "a", 1).await.unwrap(), ClaimReply::UnknownRun);
-    assert_eq!(
-        queue.add(&QueueSettings::default(), &shards(600)).await.unwrap(),
-        600,
-        "afresh"
-    );
+    assert_eq!(queue.add(&QueueSettings::default(), &shards(600)).await.unwrap(), 600, "afresh");
     assert_eq!(queue.snapshot().await.unwrap().unwrap().shards.pending, 600);
     queue.forget().await.unwrap();
     let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut server.raw()).unwrap();
-    assert!(
-        keys.iter().all(|key| key.starts_with("fleet:{other}:")),
-        "{keys:?}"
-    );
+    assert!(keys.iter().all(|key| key.starts_with("fleet:{other}:")), "{keys:?}");
     assert_eq!(lease(&other, "a", 5).await.len(), 5, "another run is left alone");
 }
 
@@ -117,17 +103,9 @@ async fn nothing_is_finished_before_all_is_added() {
     // A batch that is not the last one: its sender is on its way with the next, or was killed.
     let settings = ["60000000", "4", "8", "5000000", "600000000", "3"];
     let mut first = redis::cmd("FCALL");
-    first
-        .arg("fleet_v1_add")
-        .arg(1)
-        .arg("fleet:{batches}:run")
-        .arg(&settings)
-        .arg("more");
+    first.arg("fleet_v1_add").arg(1).arg("fleet:{batches}:run").arg(&settings).arg("more");
     first.exec(&mut server.raw()).unwrap();
-    assert!(matches!(
-        claim(&queue, "a", 1).await.unwrap(),
-        ClaimReply::Wait(_)
-    ));
+    assert!(matches!(claim(&queue, "a", 1).await.unwrap(), ClaimReply::Wait(_)));
     queue.add(&QueueSettings::default(), &all).await.unwrap();
     assert_eq!(claim(&queue, "a", 1).await.unwrap(), ClaimReply::Finished);
 }

@@ -14,18 +14,11 @@ async fn a_server_that_evicts_is_refused() {
     let queue = server.queue("policy");
     queue.check_server().await.unwrap();
     for policy in ["allkeys-lru", "volatile-ttl"] {
-        let set = redis::cmd("CONFIG")
-            .arg("SET")
-            .arg("maxmemory-policy")
-            .arg(policy)
-            .exec(&mut server.raw());
+        let set = redis::cmd("CONFIG").arg("SET").arg("maxmemory-policy").arg(policy).exec(&mut server.raw());
         set.unwrap();
         let error = queue.check_server().await.unwrap_err();
         assert_eq!(error.kind, QueueErrorKind::Refused);
-        assert!(
-            error.to_string().contains(policy) && error.to_string().contains("noeviction"),
-            "{error}"
-        );
+        assert!(error.to_string().contains(policy) && error.to_string().contains("noeviction"), "{error}");
     }
 }
 
@@ -35,13 +28,7 @@ async fn the_policy_is_read_from_info_where_config_is_withheld() {
         return;
     };
     server.queue("policy").check_server().await.unwrap();
-    let arguments = [
-        "--rename-command",
-        "CONFIG",
-        "",
-        "--maxmemory-policy",
-        "allkeys-random",
-    ];
+    let arguments = ["--rename-command", "CONFIG", "", "--maxmemory-policy", "allkeys-random"];
     let Some(server) = RedisServer::start(&arguments) else {
         return;
     };
@@ -63,10 +50,7 @@ async fn a_wrong_password_is_refused_and_not_shown() {
         let error = claim(&queue_at(&url, "secret"), "a", 1).await.unwrap_err();
         assert_eq!(error.kind, QueueErrorKind::Refused, "{error}");
         let shown = format!("{error} {error:?}");
-        assert!(
-            shown.contains(&mask_url(&url)) && !shown.contains("hunter2"),
-            "{shown}"
-        );
+        assert!(shown.contains(&mask_url(&url)) && !shown.contains("hunter2"), "{shown}");
     }
 }
 
@@ -77,10 +61,7 @@ async fn a_worker_needs_no_more_than_these_rights() {
         return;
     };
     let coordinator = server.loaded_queue("few").await;
-    coordinator
-        .add(&QueueSettings::default(), &shards(3))
-        .await
-        .unwrap();
+    coordinator.add(&QueueSettings::default(), &shards(3)).await.unwrap();
     let rules = "on >swordfish resetkeys ~fleet:{few}:* -@all +fcall +ping +time +hgetall +hmget +hset +hdel \
                  +hincrby +hkeys +zadd +zrem +zrange +zrangebyscore +zcard +zscore +xadd";
     let mut set = redis::cmd("ACL");
@@ -93,30 +74,15 @@ async fn a_worker_needs_no_more_than_these_rights() {
     let queue = queue_at(&url, "few");
     let leases = lease(&queue, "a", 3).await;
     let id = worker("a");
-    let [one, two, three] = &leases[..] else {
-        panic!("{leases:?}")
-    };
-    queue
-        .complete(&id, one.shard, one.token, &part(one.shard))
-        .await
-        .unwrap();
+    let [one, two, three] = &leases[..] else { panic!("{leases:?}") };
+    queue.complete(&id, one.shard, one.token, &part(one.shard)).await.unwrap();
     queue.release(&id, two.shard, two.token).await.unwrap();
     let kind = shared::queue::FailKind::Retry;
-    queue
-        .fail(&id, three.shard, three.token, kind, "m")
-        .await
-        .unwrap();
-    let beat = shared::queue::Beat {
-        worker: id,
-        info: Default::default(),
-        shards: Vec::new(),
-    };
+    queue.fail(&id, three.shard, three.token, kind, "m").await.unwrap();
+    let beat = shared::queue::Beat { worker: id, info: Default::default(), shards: Vec::new() };
     queue.beat(&beat).await.unwrap();
     assert_eq!(coordinator.snapshot().await.unwrap().unwrap().shards.done, 1);
-    assert_eq!(
-        queue.load_functions().await.unwrap_err().kind,
-        QueueErrorKind::Refused
-    );
+    assert_eq!(queue.load_functions().await.unwrap_err().kind, QueueErrorKind::Refused);
     let other = claim(&queue_at(&url, "other"), "a", 1).await.unwrap_err();
     assert_eq!(other.kind, QueueErrorKind::Refused, "another run's keys: {other}");
 }
@@ -129,11 +95,7 @@ async fn memory_shortage_stops_new_shards_but_not_the_end_of_leases() {
     let queue = server.loaded_queue("full").await;
     queue.add(&QueueSettings::default(), &shards(2)).await.unwrap();
     let held = lease(&queue, "a", 1).await.remove(0);
-    let limit = redis::cmd("CONFIG")
-        .arg("SET")
-        .arg("maxmemory")
-        .arg("1")
-        .exec(&mut server.raw());
+    let limit = redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg("1").exec(&mut server.raw());
     limit.unwrap();
     let options = shared::queue::redis::RedisOptions {
         give_up_after: std::time::Duration::from_millis(200),
@@ -142,15 +104,8 @@ async fn memory_shortage_stops_new_shards_but_not_the_end_of_leases() {
     let run = "full".parse().unwrap();
     let impatient = shared::queue::redis::RedisQueue::connect(&server.url(), &run, options).unwrap();
     let error = claim(&impatient, "a", 1).await.unwrap_err();
-    assert_eq!(
-        error.kind,
-        QueueErrorKind::Unreachable,
-        "waiting may help: {error}"
-    );
-    let reply = queue
-        .complete(&worker("a"), held.shard, held.token, &part(held.shard))
-        .await
-        .unwrap();
+    assert_eq!(error.kind, QueueErrorKind::Unreachable, "waiting may help: {error}");
+    let reply = queue.complete(&worker("a"), held.shard, held.token, &part(held.shard)).await.unwrap();
     assert_eq!(reply, shared::queue::CompleteReply::Ok);
     queue.forget().await.unwrap();
 }

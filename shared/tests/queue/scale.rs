@@ -15,22 +15,13 @@ async fn two_hundred_thousand_shards() {
     };
     let queue = server.loaded_queue("scale").await;
     let memory = |label: &str| {
-        let info: String = redis::cmd("INFO")
-            .arg("memory")
-            .query(&mut server.raw())
-            .expect("INFO");
-        let used = info
-            .lines()
-            .find(|line| line.starts_with("used_memory_human"))
-            .unwrap_or_default();
+        let info: String = redis::cmd("INFO").arg("memory").query(&mut server.raw()).expect("INFO");
+        let used = info.lines().find(|line| line.starts_with("used_memory_human")).unwrap_or_default();
         println!("{label}: {used}");
     };
     let timed = |label: &str, started: Instant, count: u64| {
         let elapsed = started.elapsed();
-        println!(
-            "{label}: {elapsed:.2?}, {:.1} us each",
-            elapsed.as_secs_f64() * 1e6 / count as f64
-        );
+        println!("{label}: {elapsed:.2?}, {:.1} us each", elapsed.as_secs_f64() * 1e6 / count as f64);
     };
     let all = shards(200_000);
     let started = Instant::now();
@@ -42,10 +33,7 @@ async fn two_hundred_thousand_shards() {
         for held in lease(&queue, &format!("worker-{number}"), 2).await {
             if held.shard.0 % 2 == 0 {
                 let id = worker(&format!("worker-{number}"));
-                queue
-                    .complete(&id, held.shard, held.token, &part(held.shard))
-                    .await
-                    .unwrap();
+                queue.complete(&id, held.shard, held.token, &part(held.shard)).await.unwrap();
             }
         }
     }

@@ -24,10 +24,7 @@ async fn a_restart_without_persistence_loses_the_functions_and_can_be_made_good(
     server.start_again();
     let error = claim(&queue, "a", 1).await.unwrap_err();
     assert_eq!(error.kind, QueueErrorKind::FunctionsMissing);
-    assert!(
-        error.is_transient() && error.to_string().contains("coordinator resume"),
-        "{error}"
-    );
+    assert!(error.is_transient() && error.to_string().contains("coordinator resume"), "{error}");
     queue.load_functions().await.unwrap();
     assert_eq!(claim(&queue, "a", 1).await.unwrap(), ClaimReply::UnknownRun);
     assert_eq!(queue.add(&QueueSettings::default(), &shards(2)).await.unwrap(), 2);
@@ -44,10 +41,7 @@ async fn flushall_makes_the_run_unknown() {
     let held = lease(&queue, "a", 1).await.remove(0);
     redis::cmd("FLUSHALL").exec(&mut server.raw()).unwrap();
     assert_eq!(claim(&queue, "a", 1).await.unwrap(), ClaimReply::UnknownRun);
-    let late = queue
-        .complete(&worker("a"), held.shard, held.token, &part(held.shard))
-        .await
-        .unwrap();
+    let late = queue.complete(&worker("a"), held.shard, held.token, &part(held.shard)).await.unwrap();
     assert_eq!(late, CompleteReply::Lost);
     assert_eq!(queue.snapshot().await.unwrap(), None);
 }
@@ -60,12 +54,8 @@ async fn a_dropped_connection_is_made_anew() {
     let queue = server.loaded_queue("dropped").await;
     queue.add(&QueueSettings::default(), &shards(10)).await.unwrap();
     for number in 0..10 {
-        let killed: u64 = redis::cmd("CLIENT")
-            .arg("KILL")
-            .arg("TYPE")
-            .arg("normal")
-            .query(&mut server.raw())
-            .unwrap();
+        let killed: u64 =
+            redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal").query(&mut server.raw()).unwrap();
         assert!(killed >= 1);
         assert_eq!(lease(&queue, "a", 1).await[0].shard, ShardId(number));
     }
@@ -84,11 +74,7 @@ async fn silent_packet_loss_is_noticed() {
     let before = proxy.accepted();
     proxy.silence();
     let started = Instant::now();
-    assert_eq!(
-        lease(&queue, "a", 1).await[0].shard,
-        ShardId(1),
-        "the lost claims have leased nothing else"
-    );
+    assert_eq!(lease(&queue, "a", 1).await[0].shard, ShardId(1), "the lost claims have leased nothing else");
     let waited = started.elapsed();
     // Three answers are waited for, half a second each.
     assert!(waited < Duration::from_secs(10), "{waited:?}");
@@ -113,10 +99,7 @@ async fn an_absent_server_is_given_up_in_time_and_without_its_password() {
     assert_eq!(error.kind, QueueErrorKind::Unreachable);
     assert!(started.elapsed() < Duration::from_secs(5));
     let shown = format!("{error} {error:?}");
-    assert!(
-        shown.contains("user:***@") && !shown.contains("hunter2"),
-        "{shown}"
-    );
+    assert!(shown.contains("user:***@") && !shown.contains("hunter2"), "{shown}");
 }
 
 /// Eight workers, and a power cut in the middle: with every write on disk nothing is lost, and no
@@ -128,14 +111,10 @@ async fn work_goes_on_over_a_restart() {
         return;
     };
     let queue = Arc::new(server.loaded_queue("restart").await);
-    queue
-        .add(&QueueSettings::default(), &shards(SHARDS))
-        .await
-        .unwrap();
+    queue.add(&QueueSettings::default(), &shards(SHARDS)).await.unwrap();
     let completed = Arc::new(AtomicU64::new(0));
-    let workers: Vec<_> = (0..8)
-        .map(|number| tokio::spawn(work(Arc::clone(&queue), number, Arc::clone(&completed))))
-        .collect();
+    let workers: Vec<_> =
+        (0..8).map(|number| tokio::spawn(work(Arc::clone(&queue), number, Arc::clone(&completed)))).collect();
     while completed.load(Ordering::SeqCst) < SHARDS / 4 {
         tokio::task::yield_now().await;
     }
@@ -147,14 +126,7 @@ async fn work_goes_on_over_a_restart() {
     let snapshot = queue.snapshot().await.unwrap().unwrap();
     assert_eq!((snapshot.shards.done, snapshot.items_done), (SHARDS, SHARDS * 10));
     assert_eq!(completed.load(Ordering::SeqCst), SHARDS);
-    assert_eq!(
-        snapshot
-            .workers
-            .iter()
-            .map(|worker| worker.items_done)
-            .sum::<u64>(),
-        SHARDS * 10
-    );
+    assert_eq!(snapshot.workers.iter().map(|worker| worker.items_done).sum::<u64>(), SHARDS * 10);
 }
 
 async fn work(queue: Arc<RedisQueue>, number: u64, completed: Arc<AtomicU64>) {
@@ -164,9 +136,7 @@ async fn work(queue: Arc<RedisQueue>, number: u64, completed: Arc<AtomicU64>) {
             ClaimReply::Leases(leases) => {
                 for lease in leases {
                     let part = part(lease.shard);
-                    let reply = queue
-                        .complete(&worker(&id), lease.shard, lease.token, &part)
-                        .await;
+                    let reply = queue.complete(&worker(&id), lease.shard, lease.token, &part).await;
                     assert_ne!(reply.expect("complete"), CompleteReply::Lost);
                     completed.fetch_add(1, Ordering::SeqCst);
                 }

@@ -69,12 +69,7 @@ impl Subject {
     }
 
     async fn claim_as(&self, worker: &str, nonce: ClaimNonce, max: u32) -> ClaimReply {
-        let claim = Claim {
-            worker: id(worker),
-            info: info(worker),
-            nonce,
-            max,
-        };
+        let claim = Claim { worker: id(worker), info: info(worker), nonce, max };
         self.queue.claim(&claim).await.expect("claim")
     }
 
@@ -102,21 +97,14 @@ impl Subject {
     }
 
     async fn snapshot(&self) -> Snapshot {
-        self.queue
-            .snapshot()
-            .await
-            .expect("snapshot")
-            .expect("the run is known")
+        self.queue.snapshot().await.expect("snapshot").expect("the run is known")
     }
 
     /// Waits until this shard's lease is overdue; nothing reaps it yet.
     async fn let_expire(&self, shard: ShardId) {
         for _ in 0..TICKS {
             let leases = self.snapshot().await.leases;
-            let lease = leases
-                .iter()
-                .find(|lease| lease.shard == shard)
-                .expect("the lease stands");
+            let lease = leases.iter().find(|lease| lease.shard == shard).expect("the lease stands");
             if lease.expires_in_seconds < 0.0 {
                 return;
             }
@@ -126,17 +114,8 @@ impl Subject {
     }
 
     async fn beat(&self, worker: &str, lease: &Lease, items: u64, range: Option<ItemRange>) -> BeatAnswer {
-        let held = BeatShard {
-            shard: lease.shard,
-            token: lease.token,
-            items_done: items,
-            in_flight: range,
-        };
-        let beat = Beat {
-            worker: id(worker),
-            info: info(worker),
-            shards: vec![held],
-        };
+        let held = BeatShard { shard: lease.shard, token: lease.token, items_done: items, in_flight: range };
+        let beat = Beat { worker: id(worker), info: info(worker), shards: vec![held] };
         let reply = self.queue.beat(&beat).await.expect("beat");
         assert_eq!(reply.shards.len(), 1);
         assert_eq!(reply.shards[0].0, lease.shard);
@@ -170,32 +149,16 @@ fn id(worker: &str) -> WorkerId {
 }
 
 fn info(worker: &str) -> WorkerInfo {
-    WorkerInfo {
-        host: format!("host of {worker}"),
-        device: "CPU (AVX2)".to_owned(),
-        version: "1".to_owned(),
-    }
+    WorkerInfo { host: format!("host of {worker}"), device: "CPU (AVX2)".to_owned(), version: "1".to_owned() }
 }
 
 fn shard(id: u64) -> NewShard {
     let sha = Sha16::of(format!("bundle {id}").as_bytes());
-    NewShard {
-        id: ShardId(id),
-        bundle: ContentName {
-            shard: ShardId(id),
-            sha,
-        },
-        items: 10,
-        part: None,
-    }
+    NewShard { id: ShardId(id), bundle: ContentName { shard: ShardId(id), sha }, items: 10, part: None }
 }
 
 /// A part of a shard; parts with other numbers have other names.
 fn part(id: ShardId, embedded: u64, failed: u64) -> CompletedPart {
     let sha = Sha16::of(format!("part {id} {embedded} {failed}").as_bytes());
-    CompletedPart {
-        name: ContentName { shard: id, sha },
-        embedded,
-        failed,
-    }
+    CompletedPart { name: ContentName { shard: id, sha }, embedded, failed }
 }

@@ -32,10 +32,7 @@ pub struct MemoryQueue {
 impl MemoryQueue {
     /// A queue that knows no run yet; [`Queue::add`] makes it.
     pub fn new(clock: Clock) -> Self {
-        Self {
-            clock,
-            run: Mutex::new(None),
-        }
+        Self { clock, run: Mutex::new(None) }
     }
 
     /// A panic elsewhere cannot leave a run half changed: each step is applied whole.
@@ -53,10 +50,7 @@ impl MemoryQueue {
     /// Makes one change of a shard, where the run is known.
     fn step(&self, shard: ShardId, event: &Event<'_>) -> Result<Shard, Refusal> {
         let now = self.clock.now();
-        self.lock()
-            .as_mut()
-            .ok_or(Refusal::NotHeld)?
-            .step(shard, event, now)
+        self.lock().as_mut().ok_or(Refusal::NotHeld)?.step(shard, event, now)
     }
 }
 
@@ -78,29 +72,20 @@ impl Queue for MemoryQueue {
     async fn claim(&self, claim: &Claim) -> Result<ClaimReply, QueueError> {
         let now = self.clock.now();
         let mut guard = self.lock();
-        Ok(guard
-            .as_mut()
-            .map_or(ClaimReply::UnknownRun, |run| claim_from(run, claim, now)))
+        Ok(guard.as_mut().map_or(ClaimReply::UnknownRun, |run| claim_from(run, claim, now)))
     }
 
     async fn beat(&self, beat: &Beat) -> Result<BeatReply, QueueError> {
         let now = self.clock.now();
         let mut guard = self.lock();
         let Some(run) = guard.as_mut() else {
-            let shards = beat
-                .shards
-                .iter()
-                .map(|held| (held.shard, BeatAnswer::Lost))
-                .collect();
+            let shards = beat.shards.iter().map(|held| (held.shard, BeatAnswer::Lost)).collect();
             return Ok(BeatReply { shards, run: None });
         };
         run.touch(&beat.worker, &beat.info, now);
         let answer = |held: &BeatShard| (held.shard, beat_one(run, &beat.worker, held, now));
         let shards = beat.shards.iter().map(answer).collect();
-        Ok(BeatReply {
-            shards,
-            run: Some(run.state),
-        })
+        Ok(BeatReply { shards, run: Some(run.state) })
     }
 
     async fn complete(
@@ -142,16 +127,7 @@ impl Queue for MemoryQueue {
         let Some(run) = guard.as_mut() else {
             return Ok(FailReply::Lost);
         };
-        match run.step(
-            shard,
-            &Event::Fail {
-                worker,
-                token,
-                kind,
-                message,
-            },
-            now,
-        ) {
+        match run.step(shard, &Event::Fail { worker, token, kind, message }, now) {
             Ok(_) => {
                 if kind == FailKind::Host
                     && let Some(worker) = run.worker_mut(worker)
@@ -272,31 +248,13 @@ fn claim_from(run: &mut Run, claim: &Claim, now: ServerTime) -> ClaimReply {
 }
 
 fn beat_one(run: &mut Run, worker: &WorkerId, held: &BeatShard, now: ServerTime) -> BeatAnswer {
-    let BeatShard {
-        shard,
-        token,
-        items_done,
-        in_flight,
-    } = *held;
-    match run.step(
-        shard,
-        &Event::Beat {
-            worker,
-            token,
-            items_done,
-            in_flight,
-        },
-        now,
-    ) {
+    let BeatShard { shard, token, items_done, in_flight } = *held;
+    match run.step(shard, &Event::Beat { worker, token, items_done, in_flight }, now) {
         Ok(before) => {
             run.count_items(items_done.saturating_sub(embedded_before(&before)), now);
             BeatAnswer::Extended(super::transition::later(now, run.settings.lease))
         }
-        Err(_)
-            if run
-                .shard(shard)
-                .is_some_and(|shard| matches!(shard.state, State::Done(_))) =>
-        {
+        Err(_) if run.shard(shard).is_some_and(|shard| matches!(shard.state, State::Done(_))) => {
             BeatAnswer::Cancelled
         }
         Err(_) => BeatAnswer::Lost,

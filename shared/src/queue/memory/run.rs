@@ -105,11 +105,7 @@ impl Run {
     /// Reaps expired leases and promotes delayed shards, at most `limit` of each.
     pub fn look_after(&mut self, now: ServerTime, limit: usize) {
         let due = |set: &BTreeSet<(ServerTime, ShardId)>| -> Vec<ShardId> {
-            set.iter()
-                .take_while(|(time, _)| *time <= now)
-                .take(limit)
-                .map(|(_, id)| *id)
-                .collect()
+            set.iter().take_while(|(time, _)| *time <= now).take(limit).map(|(_, id)| *id).collect()
         };
         for id in due(&self.leased) {
             // Never refused: the shard stands in the set of leases, with a time that has passed.
@@ -147,27 +143,15 @@ impl Run {
             self.last_token = LeaseToken(now.0.max(self.last_token.0 + 1));
             let (worker, nonce) = (&claim.worker, &claim.nonce);
             // Never refused: the shard stands in the set of pending ones.
-            let _ = self.step(
-                *id,
-                &Event::Claim {
-                    worker,
-                    nonce,
-                    token: self.last_token,
-                },
-                now,
-            );
+            let _ = self.step(*id, &Event::Claim { worker, nonce, token: self.last_token }, now);
         }
-        ids.iter()
-            .filter_map(|id| self.lease(*id, &claim.nonce))
-            .collect()
+        ids.iter().filter_map(|id| self.lease(*id, &claim.nonce)).collect()
     }
 
     /// Makes every dead shard pending; how many there were.
     pub fn requeue_dead(&mut self, now: ServerTime) -> u64 {
         let dead: Vec<ShardId> = self.dead.iter().copied().collect();
-        dead.iter()
-            .filter(|id| self.step(**id, &Event::RequeueDead, now).is_ok())
-            .count() as u64
+        dead.iter().filter(|id| self.step(**id, &Event::RequeueDead, now).is_ok()).count() as u64
     }
 
     /// Counts newly embedded items into the running minute.
@@ -211,11 +195,7 @@ impl Run {
             items_done: self.items_done,
             items_failed: self.items_failed,
             host_failures_to_ban: self.settings.host_failures_to_ban,
-            buckets: self
-                .buckets
-                .iter()
-                .map(|(bucket, items)| (*bucket, *items))
-                .collect(),
+            buckets: self.buckets.iter().map(|(bucket, items)| (*bucket, *items)).collect(),
             workers: workers
                 .into_iter()
                 .map(|(id, worker)| StoredWorker {
@@ -226,15 +206,8 @@ impl Run {
                     host_failures: worker.host_failures,
                 })
                 .collect(),
-            leases: self
-                .leased
-                .iter()
-                .filter_map(|(_, id)| self.stored_lease(*id))
-                .collect(),
-            failures: troubled
-                .take(FAILURES_SHOWN)
-                .filter_map(|id| self.failure(*id))
-                .collect(),
+            leases: self.leased.iter().filter_map(|(_, id)| self.stored_lease(*id)).collect(),
+            failures: troubled.take(FAILURES_SHOWN).filter_map(|id| self.failure(*id)).collect(),
         }
     }
 
@@ -287,11 +260,7 @@ impl Run {
             }
             State::Leased(held) => {
                 self.leased.insert((held.expires_at, id));
-                self.workers
-                    .entry(held.worker.clone())
-                    .or_default()
-                    .held
-                    .insert(id);
+                self.workers.entry(held.worker.clone()).or_default().held.insert(id);
             }
             State::Delayed { until } => {
                 self.delayed.insert((*until, id));

@@ -34,10 +34,7 @@ pub(super) fn kind_of(error: &RedisError) -> QueueErrorKind {
         QueueErrorKind::Unreachable
     } else if RIGHTS.contains(&code) {
         QueueErrorKind::Refused
-    } else if error
-        .detail()
-        .is_some_and(|detail| detail.contains("Function not found"))
-    {
+    } else if error.detail().is_some_and(|detail| detail.contains("Function not found")) {
         QueueErrorKind::FunctionsMissing
     } else if error.is_unrecoverable_error() {
         QueueErrorKind::Unreachable

@@ -40,12 +40,7 @@ impl Link {
     /// A link that connects at its first call.
     pub(super) fn open(url: &str, options: RedisOptions) -> Result<Self, QueueError> {
         let client = open_client(url)?;
-        Ok(Self {
-            client,
-            shown: mask_url(url),
-            options,
-            current: Mutex::default(),
-        })
+        Ok(Self { client, shown: mask_url(url), options, current: Mutex::default() })
     }
 
     /// The URL, masked.
@@ -98,10 +93,7 @@ impl Link {
             return Ok((connection.clone(), current.generation));
         }
         let config = self.options.connection_config();
-        let connection = self
-            .client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await?;
+        let connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
         current.generation += 1;
         current.timeouts_in_a_row = 0;
         current.connection = Some(connection.clone());

@@ -52,11 +52,7 @@ impl RedisQueue {
     pub fn connect(url: &str, run: &RunId, options: RedisOptions) -> Result<Self, QueueError> {
         let link = Link::open(url, options)?;
         // The braces make every key of the run fall into one slot of a cluster.
-        Ok(Self {
-            link,
-            run: run.clone(),
-            run_key: format!("fleet:{{{run}}}:run"),
-        })
+        Ok(Self { link, run: run.clone(), run_key: format!("fleet:{{{run}}}:run") })
     }
 
     /// Refuses a server that would lose shards: one older than Redis 7, or with a `maxmemory-policy`
@@ -134,10 +130,7 @@ impl RedisQueue {
             .arg(settings.host_failures_to_ban)
             .arg(if is_last { "last" } else { "more" });
         for shard in shards {
-            command
-                .arg(shard.id.to_string())
-                .arg(shard.bundle.sha.as_str())
-                .arg(shard.items);
+            command.arg(shard.id.to_string()).arg(shard.bundle.sha.as_str()).arg(shard.items);
             add_part_or_empty(&mut command, shard.part.as_ref());
         }
         command
@@ -145,11 +138,7 @@ impl RedisQueue {
 }
 
 fn add_worker(command: &mut Cmd, worker: &WorkerId, info: &WorkerInfo) {
-    command
-        .arg(&worker.0)
-        .arg(&info.host)
-        .arg(&info.device)
-        .arg(&info.version);
+    command.arg(&worker.0).arg(&info.host).arg(&info.device).arg(&info.version);
 }
 
 fn add_part_or_empty(command: &mut Cmd, part: Option<&CompletedPart>) {
@@ -160,10 +149,7 @@ fn add_part_or_empty(command: &mut Cmd, part: Option<&CompletedPart>) {
 }
 
 fn add_part(command: &mut Cmd, part: &CompletedPart) {
-    command
-        .arg(part.name.sha.as_str())
-        .arg(part.embedded)
-        .arg(part.failed);
+    command.arg(part.name.sha.as_str()).arg(part.embedded).arg(part.failed);
 }
 
 #[async_trait]
@@ -198,10 +184,7 @@ impl Queue for RedisQueue {
         let mut command = self.function("beat");
         add_worker(&mut command, &beat.worker, &beat.info);
         for held in &beat.shards {
-            command
-                .arg(held.shard.to_string())
-                .arg(held.token.0)
-                .arg(held.items_done);
+            command.arg(held.shard.to_string()).arg(held.token.0).arg(held.items_done);
             match held.in_flight {
                 Some(range) => command.arg(range.first).arg(range.end),
                 None => command.arg("").arg(""),
@@ -243,12 +226,7 @@ impl Queue for RedisQueue {
             FailKind::Host => "host",
         };
         let mut command = self.function("fail");
-        command
-            .arg(&worker.0)
-            .arg(shard.to_string())
-            .arg(token.0)
-            .arg(kind)
-            .arg(cap_message(message));
+        command.arg(&worker.0).arg(shard.to_string()).arg(token.0).arg(kind).arg(cap_message(message));
         match self.call_for_text("fail", &command).await?.as_str() {
             "retry" => Ok(FailReply::Retry),
             "dead" => Ok(FailReply::Dead),
@@ -309,10 +287,7 @@ impl Queue for RedisQueue {
     async fn requeue_dead(&self) -> Result<u64, QueueError> {
         let mut total = 0;
         loop {
-            let answer = self
-                .link
-                .call("requeue_dead", &self.function("requeue_dead"))
-                .await?;
+            let answer = self.link.call("requeue_dead", &self.function("requeue_dead")).await?;
             let mut fields = Fields::new("requeue_dead", answer)?;
             let (requeued, left): (u64, u64) = (fields.parsed()?, fields.parsed()?);
             total += requeued;

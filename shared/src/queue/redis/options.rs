@@ -50,20 +50,12 @@ impl RedisOptions {
 pub(super) fn open_client(url: &str) -> Result<Client, QueueError> {
     let shown = mask_url(url);
     let refused = |why: String| QueueError::new(QueueErrorKind::Refused, why);
-    if !["redis://", "rediss://"]
-        .iter()
-        .any(|scheme| url.starts_with(scheme))
-    {
-        return Err(refused(format!(
-            "queue {shown}: expected redis://... or rediss://..."
-        )));
+    if !["redis://", "rediss://"].iter().any(|scheme| url.starts_with(scheme)) {
+        return Err(refused(format!("queue {shown}: expected redis://... or rediss://...")));
     }
     // The cause is left out of the message, since it may quote the URL.
-    let unreadable = || {
-        refused(format!(
-            "queue {shown}: not a URL of the form redis://user:password@host:port/0"
-        ))
-    };
+    let unreadable =
+        || refused(format!("queue {shown}: not a URL of the form redis://user:password@host:port/0"));
     let info: ConnectionInfo = url.into_connection_info().map_err(|_| unreadable())?;
     Client::open(info.set_tcp_settings(tcp_settings())).map_err(|_| unreadable())
 }
@@ -71,9 +63,7 @@ pub(super) fn open_client(url: &str) -> Result<Client, QueueError> {
 /// A vanished peer is noticed within about 15 s even where no packet tells of it.
 fn tcp_settings() -> TcpSettings {
     let ten_seconds = Duration::from_secs(10);
-    let keepalive = TcpKeepalive::new()
-        .with_time(ten_seconds)
-        .with_interval(ten_seconds);
+    let keepalive = TcpKeepalive::new().with_time(ten_seconds).with_interval(ten_seconds);
     let settings = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive);
     #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
     let settings = settings.set_user_timeout(Duration::from_secs(15));
@@ -106,18 +96,10 @@ mod tests {
     fn no_password_is_shown() {
         assert_eq!(mask_url("redis://:hunter2@h:6379/0"), "redis://:***@h:6379/0");
         assert_eq!(mask_url("rediss://u:hunter2@h:6379"), "rediss://u:***@h:6379");
-        assert_eq!(
-            mask_url("redis://h:6379/0?password=hunter2"),
-            "redis://h:6379/0?***"
-        );
+        assert_eq!(mask_url("redis://h:6379/0?password=hunter2"), "redis://h:6379/0?***");
         assert_eq!(mask_url("redis://h/0"), "redis://h/0");
-        for odd in [
-            "hunter2",
-            "redis:hunter2",
-            "redis://u:hunter2@h:99999",
-            "://hunter2",
-            "redis:///hunter2",
-        ] {
+        for odd in ["hunter2", "redis:hunter2", "redis://u:hunter2@h:99999", "://hunter2", "redis:///hunter2"]
+        {
             let error = open_client(odd).err().map(|error| format!("{error} {error:?}"));
             assert!(
                 !error.unwrap_or_default().contains("hunter2") && !mask_url(odd).contains("hunter2"),

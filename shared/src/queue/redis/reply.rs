@@ -23,10 +23,7 @@ impl Fields {
     /// The fields of an answer to `operation`.
     pub(super) fn new(operation: &'static str, value: Value) -> Result<Self, QueueError> {
         match value {
-            Value::Array(values) => Ok(Self {
-                operation,
-                values: values.into_iter(),
-            }),
+            Value::Array(values) => Ok(Self { operation, values: values.into_iter() }),
             other => Err(not_understood(operation, &format!("{other:?} is not a list"))),
         }
     }
@@ -38,26 +35,19 @@ impl Fields {
 
     /// The next field as text.
     pub(super) fn text(&mut self) -> Result<String, QueueError> {
-        let value = self
-            .values
-            .next()
-            .ok_or_else(|| not_understood(self.operation, "it ends too early"))?;
+        let value = self.values.next().ok_or_else(|| not_understood(self.operation, "it ends too early"))?;
         text(self.operation, value)
     }
 
     /// The next field in the form of `T`.
     pub(super) fn parsed<T: FromStr>(&mut self) -> Result<T, QueueError> {
         let text = self.text()?;
-        text.parse()
-            .map_err(|_| not_understood(self.operation, &format!("{text:?} is out of place")))
+        text.parse().map_err(|_| not_understood(self.operation, &format!("{text:?} is out of place")))
     }
 
     /// The next field as a list.
     pub(super) fn list(&mut self) -> Result<Fields, QueueError> {
-        let value = self
-            .values
-            .next()
-            .ok_or_else(|| not_understood(self.operation, "it ends too early"))?;
+        let value = self.values.next().ok_or_else(|| not_understood(self.operation, "it ends too early"))?;
         Self::new(self.operation, value)
     }
 
@@ -73,10 +63,7 @@ impl Fields {
         }
         match (first.parse(), end.parse()) {
             (Ok(first), Ok(end)) => Ok(Some(ItemRange { first, end })),
-            _ => Err(not_understood(
-                self.operation,
-                &format!("{first}..{end} is no range"),
-            )),
+            _ => Err(not_understood(self.operation, &format!("{first}..{end} is no range"))),
         }
     }
 }
@@ -125,10 +112,7 @@ fn leases(fields: &mut Fields) -> Result<Vec<Lease>, QueueError> {
         let shard: ShardId = fields.parsed()?;
         leases.push(Lease {
             shard,
-            bundle: ContentName {
-                shard,
-                sha: fields.parsed::<Sha16>()?,
-            },
+            bundle: ContentName { shard, sha: fields.parsed::<Sha16>()? },
             items: fields.parsed()?,
             token: LeaseToken(fields.parsed()?),
             expires_at: fields.time()?,
@@ -159,10 +143,7 @@ pub(super) fn beat_reply(value: Value, asked: &[ShardId]) -> Result<BeatReply, Q
         };
         shards.push((*shard, answer));
     }
-    Ok(BeatReply {
-        shards,
-        run: Some(run_state(&state)?),
-    })
+    Ok(BeatReply { shards, run: Some(run_state(&state)?) })
 }
 
 /// The name of a run's state in the library.
@@ -231,11 +212,7 @@ fn stored_worker(fields: &mut Fields) -> Result<StoredWorker, QueueError> {
     Ok(StoredWorker {
         id: WorkerId(fields.text()?),
         last_seen: fields.time()?,
-        info: WorkerInfo {
-            host: fields.text()?,
-            device: fields.text()?,
-            version: fields.text()?,
-        },
+        info: WorkerInfo { host: fields.text()?, device: fields.text()?, version: fields.text()? },
         items_done: fields.parsed()?,
         host_failures: fields.parsed()?,
     })
@@ -259,13 +236,7 @@ fn failure(fields: &mut Fields) -> Result<ShardFailure, QueueError> {
         other => return Err(not_understood("snapshot", other)),
     };
     let (attempts, lost_leases) = (fields.parsed()?, fields.parsed()?);
-    Ok(ShardFailure {
-        shard,
-        state,
-        attempts,
-        lost_leases,
-        message: fields.text()?,
-    })
+    Ok(ShardFailure { shard, state, attempts, lost_leases, message: fields.text()? })
 }
 
 /// A duration as the library takes it.

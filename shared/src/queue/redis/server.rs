@@ -13,19 +13,14 @@ const OLDEST_MAJOR: u32 = 7;
 pub(super) async fn load_functions(link: &Link, library: &str) -> Result<(), QueueError> {
     let mut command = cmd("FUNCTION");
     command.arg("LOAD").arg("REPLACE").arg(library);
-    link.call("loading the queue's functions", &command)
-        .await
-        .map(drop)
+    link.call("loading the queue's functions", &command).await.map(drop)
 }
 
 /// Refuses a server that has no functions, or that would throw shards away when memory is short.
 pub(super) async fn check_server(link: &Link) -> Result<(), QueueError> {
     let server = info(link, "server").await?;
     let version = info_field(&server, "redis_version").unwrap_or_default();
-    let major = version
-        .split('.')
-        .next()
-        .and_then(|major| major.parse::<u32>().ok());
+    let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
     if major.is_none_or(|major| major < OLDEST_MAJOR) {
         let shown = link.shown();
         return Err(refused(format!(
@@ -80,9 +75,7 @@ async fn info(link: &Link, section: &'static str) -> Result<String, QueueError> 
 }
 
 fn info_field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
-    info.lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-        .map(str::trim)
+    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }
 
 fn refused(message: String) -> QueueError {
