@@ -55,7 +55,11 @@ pub fn embedder(
 }
 
 /// Qwen3-VL-Embedding from a folder.
-fn qwen(folder: &Path, settings: &EmbeddingSettings, device: &Device) -> Result<Arc<dyn Embedder>, EmbedderError> {
+fn qwen(
+    folder: &Path,
+    settings: &EmbeddingSettings,
+    device: &Device,
+) -> Result<Arc<dyn Embedder>, EmbedderError> {
     Ok(Arc::new(QwenEmbedder::load(folder, settings, device)?))
 }
 

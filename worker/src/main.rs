@@ -1,2 +1,7 @@
-//! worker
-fn main() {}
+//! `worker`: parse, run, exit code.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    worker::cli::main().into()
+}

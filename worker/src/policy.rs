@@ -70,12 +70,7 @@ pub enum Outcome {
 
 impl SourceItem<'_> {
     fn reason(&self, kind: ReasonKind, reason: String) -> Reason {
-        Reason {
-            index: self.index,
-            id: self.id.to_owned(),
-            kind,
-            reason,
-        }
+        Reason { index: self.index, id: self.id.to_owned(), kind, reason }
     }
 }
 
@@ -97,10 +92,7 @@ pub fn prepare(embedder: &dyn Embedder, source: SourceItem<'_>) -> Outcome {
     let has_text = source.text.is_some_and(|text| !text.is_empty());
     loop {
         if images.is_empty() && named > 0 && !has_text {
-            return Outcome::Failed {
-                reason: nothing_left(source, named),
-                dropped,
-            };
+            return Outcome::Failed { reason: nothing_left(source, named), dropped };
         }
         match embedder.prepare_item(source.text, images.clone()) {
             Ok(item) => return prepared(item, named, dropped),
@@ -131,12 +123,7 @@ fn prepared(item: PreparedItem, named: usize, dropped: Vec<Reason>) -> Outcome {
         0 => Status::TextOnly,
         _ => Status::Partial,
     };
-    Outcome::Prepared {
-        item,
-        images_used,
-        status,
-        dropped,
-    }
+    Outcome::Prepared { item, images_used, status, dropped }
 }
 
 fn missing(source: SourceItem<'_>, path: &str) -> Reason {
@@ -159,10 +146,7 @@ fn nothing_left(source: SourceItem<'_>, named: usize) -> Reason {
         1 => "its image cannot be used".to_owned(),
         _ => format!("none of its {named} images can be used"),
     };
-    source.reason(
-        ReasonKind::NothingToEmbed,
-        format!("nothing to embed: it has no text, and {images}"),
-    )
+    source.reason(ReasonKind::NothingToEmbed, format!("nothing to embed: it has no text, and {images}"))
 }
 
 #[cfg(test)]
@@ -187,30 +171,17 @@ mod tests {
 
     fn run(max_length: usize, item: &Item) -> Outcome {
         let embedder = HashEmbedder::new(8.try_into().unwrap(), PixelLimits::default(), max_length);
-        let images: Vec<FoundImage<'_>> = item
-            .images
-            .iter()
-            .map(|(path, bytes)| FoundImage { path, bytes })
-            .collect();
-        let source = SourceItem {
-            index: 7,
-            id: "q7",
-            text: item.text,
-            images: &images,
-            missing: &item.missing,
-        };
+        let images: Vec<FoundImage<'_>> =
+            item.images.iter().map(|(path, bytes)| FoundImage { path, bytes }).collect();
+        let source =
+            SourceItem { index: 7, id: "q7", text: item.text, images: &images, missing: &item.missing };
         prepare(&embedder, source)
     }
 
     /// How many images were used, the status, and the kinds and texts of what was dropped.
     fn used(outcome: Outcome) -> (usize, Status, Vec<(ReasonKind, String)>) {
         match outcome {
-            Outcome::Prepared {
-                item,
-                images_used,
-                status,
-                dropped,
-            } => {
+            Outcome::Prepared { item, images_used, status, dropped } => {
                 assert_eq!(item.images.len(), images_used);
                 (images_used, status, kinds(dropped))
             }
@@ -231,11 +202,7 @@ mod tests {
     #[test]
     fn what_named_no_images_is_full() {
         for text in [Some("x"), Some(""), None] {
-            let item = Item {
-                text,
-                images: vec![],
-                missing: vec![],
-            };
+            let item = Item { text, images: vec![], missing: vec![] };
             assert_eq!(used(run(8192, &item)), (0, Status::Full, vec![]));
         }
     }
@@ -243,47 +210,25 @@ mod tests {
     #[test]
     fn usable_images_are_used() {
         let images = vec![("a.bmp", bitmap(1)), ("b.bmp", bitmap(2))];
-        let item = Item {
-            text: None,
-            images,
-            missing: vec![],
-        };
+        let item = Item { text: None, images, missing: vec![] };
         assert_eq!(used(run(8192, &item)), (2, Status::Full, vec![]));
     }
 
     #[test]
     fn unusable_images_are_dropped_with_their_reasons() {
         let images = vec![("a.png", b"no picture".to_vec()), ("b.bmp", bitmap(2))];
-        let item = Item {
-            text: Some("x"),
-            images,
-            missing: vec!["c.png".into()],
-        };
+        let item = Item { text: Some("x"), images, missing: vec!["c.png".into()] };
         let (images_used, status, dropped) = used(run(8192, &item));
         assert_eq!((images_used, status), (1, Status::Partial));
         assert_eq!(dropped[0].0, ReasonKind::Missing);
-        assert!(
-            dropped[0].1.starts_with("image c.png is missing"),
-            "{}",
-            dropped[0].1
-        );
+        assert!(dropped[0].1.starts_with("image c.png is missing"), "{}", dropped[0].1);
         assert_eq!(dropped[1].0, ReasonKind::Undecodable);
-        assert!(
-            dropped[1]
-                .1
-                .starts_with("image a.png cannot be decoded: it is not"),
-            "{}",
-            dropped[1].1
-        );
+        assert!(dropped[1].1.starts_with("image a.png cannot be decoded: it is not"), "{}", dropped[1].1);
     }
 
     #[test]
     fn text_alone_remains_where_no_image_does() {
-        let item = Item {
-            text: Some("x"),
-            images: vec![],
-            missing: vec!["c.png".into()],
-        };
+        let item = Item { text: Some("x"), images: vec![], missing: vec!["c.png".into()] };
         let (images_used, status, dropped) = used(run(8192, &item));
         assert_eq!((images_used, status, dropped.len()), (0, Status::TextOnly, 1));
     }
@@ -292,21 +237,11 @@ mod tests {
     fn nothing_left_fails() {
         for text in [Some(""), None] {
             let images = vec![("a.png", b"no picture".to_vec())];
-            let item = Item {
-                text,
-                images,
-                missing: vec!["c.png".into()],
-            };
-            let Outcome::Failed { reason, dropped } = run(8192, &item) else {
-                panic!("prepared")
-            };
+            let item = Item { text, images, missing: vec!["c.png".into()] };
+            let Outcome::Failed { reason, dropped } = run(8192, &item) else { panic!("prepared") };
             assert_eq!((reason.index, reason.id.as_str()), (7, "q7"));
             assert_eq!(reason.kind, ReasonKind::NothingToEmbed);
-            assert!(
-                reason.reason.contains("none of its 2 images"),
-                "{}",
-                reason.reason
-            );
+            assert!(reason.reason.contains("none of its 2 images"), "{}", reason.reason);
             assert_eq!(kinds(dropped).len(), 2);
         }
     }
@@ -315,33 +250,17 @@ mod tests {
     fn images_that_do_not_fit_are_dropped_from_the_last() {
         let images = || vec![("a.bmp", bitmap(1)), ("b.bmp", bitmap(2)), ("c.bmp", bitmap(3))];
         // The frame takes 15 tokens, an image 6, of which the very last may be cut off.
-        let item = Item {
-            text: Some("x"),
-            images: images(),
-            missing: vec![],
-        };
+        let item = Item { text: Some("x"), images: images(), missing: vec![] };
         let (images_used, status, dropped) = used(run(25, &item));
         assert_eq!((images_used, status), (1, Status::Partial));
         assert_eq!(dropped[0].0, ReasonKind::DoesNotFit);
-        assert!(
-            dropped[0].1.contains("c.bmp") && dropped[0].1.contains("32 tokens"),
-            "{}",
-            dropped[0].1
-        );
-        assert!(
-            dropped[1].1.contains("b.bmp") && dropped[1].1.contains("26 tokens"),
-            "{}",
-            dropped[1].1
-        );
+        assert!(dropped[0].1.contains("c.bmp") && dropped[0].1.contains("32 tokens"), "{}", dropped[0].1);
+        assert!(dropped[1].1.contains("b.bmp") && dropped[1].1.contains("26 tokens"), "{}", dropped[1].1);
         assert_eq!(used(run(26, &item)).0, 2);
 
         let (images_used, status, dropped) = used(run(19, &item));
         assert_eq!((images_used, status, dropped.len()), (0, Status::TextOnly, 3));
-        let item = Item {
-            text: None,
-            images: images(),
-            missing: vec![],
-        };
+        let item = Item { text: None, images: images(), missing: vec![] };
         assert!(matches!(run(19, &item), Outcome::Failed { dropped, .. } if dropped.len() == 3));
     }
 }

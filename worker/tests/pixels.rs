@@ -16,9 +16,7 @@ use worker::image::{self, PixelLimits, RgbImage};
 /// The folder of reference cases; `None`, said aloud, where it is missing.
 fn reference() -> Option<PathBuf> {
     let beside = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared"));
-    let folder = std::env::var_os("EMBED_FLEET_SHARED")
-        .map_or_else(beside, PathBuf::from)
-        .join("reference");
+    let folder = std::env::var_os("EMBED_FLEET_SHARED").map_or_else(beside, PathBuf::from).join("reference");
     if folder.is_dir() {
         return Some(folder);
     }
@@ -28,10 +26,7 @@ fn reference() -> Option<PathBuf> {
 
 fn cases(folder: &std::path::Path) -> Vec<Value> {
     let text = std::fs::read_to_string(folder.join("cases.json")).unwrap();
-    serde_json::from_str::<Value>(&text).unwrap()["cases"]
-        .as_array()
-        .unwrap()
-        .clone()
+    serde_json::from_str::<Value>(&text).unwrap()["cases"].as_array().unwrap().clone()
 }
 
 fn input(folder: &std::path::Path, name: &str) -> Vec<u8> {
@@ -58,11 +53,7 @@ fn pictures_equal_the_reference() {
             let decoded = image::decode(&bytes).unwrap();
             assert_eq!(decoded.width, file["width"], "{name}");
             assert_eq!(decoded.height, file["height"], "{name}");
-            assert_eq!(
-                sha256_hex(&decoded.pixels),
-                file["rgb_sha256"].as_str().unwrap(),
-                "{name}: decoded"
-            );
+            assert_eq!(sha256_hex(&decoded.pixels), file["rgb_sha256"].as_str().unwrap(), "{name}: decoded");
             let prepared = image::prepare(&bytes, PixelLimits::default()).unwrap();
             if case.get("error").is_some() {
                 continue;
@@ -95,13 +86,7 @@ fn pictures_equal_the_reference() {
 fn unusable_pictures_are_told_apart() {
     let Some(folder) = reference() else { return };
     let prepare = |name| image::prepare(&input(&folder, name), PixelLimits::default()).unwrap_err();
-    assert_eq!(
-        prepare("ratio201_201x1.png"),
-        ImageError::Ratio {
-            width: 201,
-            height: 1
-        }
-    );
+    assert_eq!(prepare("ratio201_201x1.png"), ImageError::Ratio { width: 201, height: 1 });
     assert!(matches!(prepare("broken.png"), ImageError::Truncated(_)));
 }
 
@@ -118,9 +103,7 @@ fn slow_value(position: usize, input: usize, output: usize, read: impl Fn(usize)
         x if x < 2.0 => -0.5 * x.powi(3) + 2.5 * x.powi(2) - 4.0 * x + 2.0,
         _ => 0.0,
     };
-    let weights: Vec<f64> = (low..high)
-        .map(|x| keys((x as f64 + 0.5 - center) / widen))
-        .collect();
+    let weights: Vec<f64> = (low..high).map(|x| keys((x as f64 + 0.5 - center) / widen)).collect();
     let sum: f64 = weights.iter().sum();
     let total: i64 = (low..high)
         .zip(&weights)
@@ -132,11 +115,7 @@ fn slow_value(position: usize, input: usize, output: usize, read: impl Fn(usize)
 fn slow_resize(image: &RgbImage, width: u32, height: u32) -> RgbImage {
     let at =
         |image: &RgbImage, y: usize, x: usize, c: usize| image.pixels[(y * image.width as usize + x) * 3 + c];
-    let mut wide = RgbImage {
-        width,
-        height: image.height,
-        pixels: Vec::new(),
-    };
+    let mut wide = RgbImage { width, height: image.height, pixels: Vec::new() };
     for y in 0..image.height as usize {
         for x in 0..width as usize {
             for c in 0..3 {
@@ -145,11 +124,7 @@ fn slow_resize(image: &RgbImage, width: u32, height: u32) -> RgbImage {
             }
         }
     }
-    let mut high = RgbImage {
-        width,
-        height,
-        pixels: Vec::new(),
-    };
+    let mut high = RgbImage { width, height, pixels: Vec::new() };
     for y in 0..height as usize {
         for x in 0..width as usize {
             for c in 0..3 {
@@ -170,25 +145,16 @@ fn noise(width: u32, height: u32, mut seed: u64) -> RgbImage {
         (seed >> 24) as u8
     };
     let pixels = (0..width * height * 3).map(|_| next()).collect();
-    RgbImage {
-        width,
-        height,
-        pixels,
-    }
+    RgbImage { width, height, pixels }
 }
 
 /// The small files of the reference, by name.
 fn small_inputs() -> Option<BTreeMap<String, Vec<u8>>> {
     let folder = reference()?;
     let entries = std::fs::read_dir(folder.join("inputs")).unwrap();
-    let files = entries
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.metadata().unwrap().len() < 60_000);
-    Some(
-        files
-            .map(|path| (path.display().to_string(), std::fs::read(&path).unwrap()))
-            .collect(),
-    )
+    let files =
+        entries.map(|entry| entry.unwrap().path()).filter(|path| path.metadata().unwrap().len() < 60_000);
+    Some(files.map(|path| (path.display().to_string(), std::fs::read(&path).unwrap())).collect())
 }
 
 proptest! {
@@ -227,9 +193,7 @@ fn damaged_files_give_a_picture_or_an_error() {
     let Some(files) = small_inputs() else { return };
     let mut seed = 7_u64;
     let mut next = |below: usize| {
-        seed = seed
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (seed >> 33) as usize % below
     };
     for (name, original) in &files {
@@ -253,9 +217,8 @@ fn damaged_files_give_a_picture_or_an_error() {
 #[test]
 fn a_file_cut_in_its_data_is_truncated() {
     let Some(files) = small_inputs() else { return };
-    for (name, bytes) in files
-        .iter()
-        .filter(|(name, bytes)| !name.ends_with("broken.png") && bytes.len() > 1000)
+    for (name, bytes) in
+        files.iter().filter(|(name, bytes)| !name.ends_with("broken.png") && bytes.len() > 1000)
     {
         let cut = &bytes[..bytes.len() * 2 / 3];
         assert!(
@@ -264,10 +227,7 @@ fn a_file_cut_in_its_data_is_truncated() {
             image::decode(cut).err()
         );
         let format = image::read_header(cut).unwrap().format;
-        assert!(
-            matches!(image::check_ending(cut, format), Err(ImageError::Truncated(_))),
-            "{name}"
-        );
+        assert!(matches!(image::check_ending(cut, format), Err(ImageError::Truncated(_))), "{name}");
         assert_eq!(image::check_ending(bytes, format), Ok(()), "{name}");
     }
 }
@@ -279,9 +239,7 @@ fn png_of(width: u32, height: u32) -> Vec<u8> {
     chunk.extend(height.to_be_bytes());
     chunk.extend([8, 2, 0, 0, 0]);
     let checksum = chunk.iter().fold(u32::MAX, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
-            (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg())
-        })
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg()))
     });
     let mut bytes = b"\x89PNG\r\n\x1a\n\0\0\0\x0d".to_vec();
     bytes.extend(chunk);
@@ -293,29 +251,12 @@ fn png_of(width: u32, height: u32) -> Vec<u8> {
 fn size_is_checked_before_pixels_are_read() {
     let prepare = |width, height| image::prepare(&png_of(width, height), PixelLimits::default()).unwrap_err();
     let limit = image::DECODE_LIMIT;
-    assert_eq!(
-        prepare(10_001, 10_000),
-        ImageError::TooLarge {
-            width: 10_001,
-            height: 10_000,
-            limit
-        }
-    );
+    assert_eq!(prepare(10_001, 10_000), ImageError::TooLarge { width: 10_001, height: 10_000, limit });
     assert_eq!(
         prepare(u32::MAX, u32::MAX),
-        ImageError::TooLarge {
-            width: u32::MAX,
-            height: u32::MAX,
-            limit
-        }
+        ImageError::TooLarge { width: u32::MAX, height: u32::MAX, limit }
     );
-    assert_eq!(
-        prepare(401, 2),
-        ImageError::Ratio {
-            width: 401,
-            height: 2
-        }
-    );
+    assert_eq!(prepare(401, 2), ImageError::Ratio { width: 401, height: 2 });
     assert!(matches!(prepare(0, 5), ImageError::Undecodable(_)));
     // Exactly at the limits the data are read, of which there are none.
     assert!(matches!(prepare(10_000, 10_000), ImageError::Truncated(_)));

@@ -16,9 +16,7 @@ use worker::prompt::{DEFAULT_INSTRUCTION, Prompt, PromptError, positions};
 /// The folder of reference cases; `None`, said aloud, where it is missing.
 fn reference() -> Option<PathBuf> {
     let beside = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared"));
-    let folder = std::env::var_os("EMBED_FLEET_SHARED")
-        .map_or_else(beside, PathBuf::from)
-        .join("reference");
+    let folder = std::env::var_os("EMBED_FLEET_SHARED").map_or_else(beside, PathBuf::from).join("reference");
     if folder.is_dir() {
         return Some(folder);
     }
@@ -67,10 +65,7 @@ fn build(folder: &Path, case: &Value) -> Result<PreparedItem, ItemError> {
 }
 
 fn grids(images: &[PreparedImage]) -> Vec<(u32, u32)> {
-    images
-        .iter()
-        .map(|image| (image.grid_height, image.grid_width))
-        .collect()
+    images.iter().map(|image| (image.grid_height, image.grid_width)).collect()
 }
 
 #[test]
@@ -96,11 +91,7 @@ fn tokens_and_positions_equal_the_reference() {
         let pad = 151_655;
         let counters = positions(&item.token_ids, &grids(&item.images), pad).unwrap();
         let expected = case["position_ids_sha256"].as_str().unwrap();
-        assert_eq!(
-            sha256_hex(&ids_bytes(counters.iter().flatten())),
-            expected,
-            "{name}: positions"
-        );
+        assert_eq!(sha256_hex(&ids_bytes(counters.iter().flatten())), expected, "{name}: positions");
         checked += 1;
     }
     assert_eq!(checked, 44, "cases without an error");
@@ -111,25 +102,14 @@ fn a_cut_through_images_is_refused() {
     let Some(folder) = reference() else { return };
     let text = std::fs::read_to_string(folder.join("cases.json")).unwrap();
     let all: Value = serde_json::from_str(&text).unwrap();
-    let case = all["cases"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .find(|case| case["name"] == "trunc_cuts_image")
-        .unwrap();
-    assert!(matches!(
-        build(&folder, case),
-        Err(ItemError::ImagesDoNotFit { max_length: 30, .. })
-    ));
+    let case =
+        all["cases"].as_array().unwrap().iter().find(|case| case["name"] == "trunc_cuts_image").unwrap();
+    assert!(matches!(build(&folder, case), Err(ItemError::ImagesDoNotFit { max_length: 30, .. })));
 }
 
 /// An image of `tokens` tokens in a row, without pixels.
 fn strip(tokens: u32) -> PreparedImage {
-    PreparedImage {
-        grid_height: 2,
-        grid_width: tokens * 2,
-        pixels: Arc::from([]),
-    }
+    PreparedImage { grid_height: 2, grid_width: tokens * 2, pixels: Arc::from([]) }
 }
 
 #[test]
@@ -138,42 +118,24 @@ fn images_fit_to_the_last_placeholder() {
     let prompt = prompt(&folder, DEFAULT_INSTRUCTION, 30);
     // 14 tokens of the frame, the start of the image, 14 placeholders, the pooled token.
     let item = prompt.build(Some("x"), vec![strip(14)]).unwrap();
-    assert_eq!(
-        item.token_ids[14..],
-        [&[151_652][..], &[151_655; 14], &[151_643]].concat()
-    );
+    assert_eq!(item.token_ids[14..], [&[151_652][..], &[151_655; 14], &[151_643]].concat());
     let error = prompt.build(Some("x"), vec![strip(15)]).unwrap_err();
-    assert_eq!(
-        error,
-        ItemError::ImagesDoNotFit {
-            needed: 31,
-            max_length: 30
-        }
-    );
+    assert_eq!(error, ItemError::ImagesDoNotFit { needed: 31, max_length: 30 });
 }
 
 #[test]
 fn placeholders_in_a_text_are_ordinary_characters() {
     let Some(folder) = reference() else { return };
     let prompt = prompt(&folder, DEFAULT_INSTRUCTION, 8192);
-    for text in [
-        "a<|image_pad|>b",
-        "<|video_pad|>",
-        "<|image_pad|><|im_end|>",
-        "<<|image_pad|>",
-    ] {
+    for text in ["a<|image_pad|>b", "<|video_pad|>", "<|image_pad|><|im_end|>", "<<|image_pad|>"] {
         let item = prompt.build(Some(text), vec![strip(3)]).unwrap();
         let count = |id| item.token_ids.iter().filter(|token| **token == id).count();
         assert_eq!(count(151_655), 3, "{text}");
         assert_eq!(count(151_656), 0, "{text}");
         assert_eq!(count(151_645), 2 + usize::from(text.contains("im_end")), "{text}");
     }
-    let special = prompt
-        .build(
-            Some("<|vision_start|><|object_ref_end|><tool_call></think>"),
-            vec![],
-        )
-        .unwrap();
+    let special =
+        prompt.build(Some("<|vision_start|><|object_ref_end|><tool_call></think>"), vec![]).unwrap();
     assert_eq!(special.token_ids[14..18], [151_652, 151_647, 151_657, 151_668]);
 }
 
@@ -218,10 +180,7 @@ fn a_tokenizer_without_the_tokens_is_named() {
         "<|vision_end|>",
         "<|image_pad|>",
     ];
-    let item = tokenizer(&needed)
-        .unwrap()
-        .build(Some("x"), vec![strip(2)])
-        .unwrap();
+    let item = tokenizer(&needed).unwrap().build(Some("x"), vec![strip(2)]).unwrap();
     // Start, "system...", end, newline, start, "user...", then the image under this tokenizer's ids.
     assert_eq!(item.token_ids[..10], [3, 1, 4, 1, 3, 1, 5, 7, 7, 6]);
     assert_eq!(item.token_ids.last(), Some(&2));
@@ -229,18 +188,9 @@ fn a_tokenizer_without_the_tokens_is_named() {
     for missing in needed {
         let rest: Vec<&str> = needed.into_iter().filter(|token| *token != missing).collect();
         let error = tokenizer(&rest).unwrap_err();
-        assert!(
-            matches!(&error, PromptError::MissingToken { token, .. } if token == missing),
-            "{error}"
-        );
+        assert!(matches!(&error, PromptError::MissingToken { token, .. } if token == missing), "{error}");
     }
     std::fs::write(&path, "{}").unwrap();
-    assert!(matches!(
-        Prompt::from_file(&path, "", 64),
-        Err(PromptError::Unreadable { .. })
-    ));
-    assert!(matches!(
-        Prompt::from_file(&path, "", 0),
-        Err(PromptError::MaxLength(0))
-    ));
+    assert!(matches!(Prompt::from_file(&path, "", 64), Err(PromptError::Unreadable { .. })));
+    assert!(matches!(Prompt::from_file(&path, "", 0), Err(PromptError::MaxLength(0))));
 }

@@ -54,7 +54,9 @@ pub struct SettingsArgs {
 /// Embeds one item. An image that cannot be used is an error here: there is no run to note it in.
 pub async fn embed(args: EmbedArgs, file: &FileSettings) -> Result<ExitCode, Failure> {
     let name = args.model.clone().or_else(|| file.model.clone()).ok_or_else(|| {
-        Failure::usage("no model: pass --model, set FLEET_MODEL, or write model = \"...\" into embed-fleet.toml")
+        Failure::usage(
+            "no model: pass --model, set FLEET_MODEL, or write model = \"...\" into embed-fleet.toml",
+        )
     })?;
     let wanted: ModelRef =
         name.parse().map_err(|error: ModelError| Failure::new(error.exit_code(), error))?;
@@ -87,9 +89,9 @@ pub async fn embed(args: EmbedArgs, file: &FileSettings) -> Result<ExitCode, Fai
             })?;
             prepared.push(image);
         }
-        let item = embedder
-            .prepare_item(text.as_deref(), prepared)
-            .map_err(|error| Failure::new(ExitCode::Input, anyhow::anyhow!("the item cannot be embedded: {error}")))?;
+        let item = embedder.prepare_item(text.as_deref(), prepared).map_err(|error| {
+            Failure::new(ExitCode::Input, anyhow::anyhow!("the item cannot be embedded: {error}"))
+        })?;
         let mut rows = embedder.embed(&[item]).map_err(|error| Failure::new(ExitCode::Unexpected, error))?;
         Ok(rows.pop().unwrap_or_default())
     })
@@ -104,7 +106,10 @@ fn read_images(paths: &[PathBuf]) -> Result<Vec<(PathBuf, Vec<u8>)>, Failure> {
         .iter()
         .map(|path| {
             let bytes = std::fs::read(path).map_err(|error| {
-                Failure::new(ExitCode::Input, anyhow::Error::new(error).context(format!("cannot read {}", path.display())))
+                Failure::new(
+                    ExitCode::Input,
+                    anyhow::Error::new(error).context(format!("cannot read {}", path.display())),
+                )
             })?;
             Ok((path.clone(), bytes))
         })

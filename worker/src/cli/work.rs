@@ -89,7 +89,9 @@ pub async fn work(args: WorkArgs, file: &FileSettings) -> Result<ExitCode, Failu
         ));
     }
     let store_url = args.store.clone().or_else(|| file.store.clone()).ok_or_else(|| {
-        Failure::usage("no store: pass --store, set FLEET_STORE, or write store = \"...\" into embed-fleet.toml")
+        Failure::usage(
+            "no store: pass --store, set FLEET_STORE, or write store = \"...\" into embed-fleet.toml",
+        )
     })?;
     let store = Store::open(&store_url)?;
     let run = run_of(&store, args.run.clone().or_else(|| file.run.clone())).await?;
@@ -181,8 +183,9 @@ async fn plan_of(store: &Store, run: &RunId) -> Result<Plan, Failure> {
         let code = if error.kind == StoreErrorKind::NotFound { ExitCode::Usage } else { error.exit_code() };
         Failure::new(code, anyhow::Error::new(error).context(format!("cannot read the plan of run {run}")))
     })?;
-    let plan = Plan::parse(&bytes)
-        .map_err(|error| Failure::new(ExitCode::Input, anyhow::Error::new(error).context(store.url_of(&key))))?;
+    let plan = Plan::parse(&bytes).map_err(|error| {
+        Failure::new(ExitCode::Input, anyhow::Error::new(error).context(store.url_of(&key)))
+    })?;
     if plan.numerics_version != NUMERICS_VERSION {
         return Err(Failure::new(
             ExitCode::Input,
@@ -213,5 +216,7 @@ async fn embedder_of(args: &WorkArgs, store: &Store, plan: &Plan) -> Result<Arc<
 }
 
 fn host_name() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname").map(|name| name.trim().to_owned()).unwrap_or_default()
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map(|name| name.trim().to_owned())
+        .unwrap_or_default()
 }

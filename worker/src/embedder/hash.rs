@@ -56,11 +56,7 @@ impl FromStr for HashEmbedder {
 impl HashEmbedder {
     /// An embedder of `dim` components. Images are accepted, sized and dropped under these limits.
     pub fn new(dim: NonZeroUsize, limits: PixelLimits, max_length: usize) -> Self {
-        Self {
-            dim,
-            limits,
-            max_length,
-        }
+        Self { dim, limits, max_length }
     }
 
     fn vector(&self, item: &PreparedItem) -> Vec<f32> {
@@ -91,11 +87,7 @@ impl Embedder for HashEmbedder {
         let (height, width) = smart_resize(header.height, header.width, self.limits)?;
         check_ending(bytes, header.format)?;
         let digest: [u8; 32] = Sha256::digest(bytes).into();
-        Ok(PreparedImage {
-            grid_height: height / PATCH,
-            grid_width: width / PATCH,
-            pixels: digest.into(),
-        })
+        Ok(PreparedImage { grid_height: height / PATCH, grid_width: width / PATCH, pixels: digest.into() })
     }
 
     fn prepare_item(
@@ -107,10 +99,7 @@ impl Embedder for HashEmbedder {
         // An image's two surrounding tokens, the last of which may be cut off.
         let needed = (FRAME + placeholders + 2 * images.len()).saturating_sub(1);
         if !images.is_empty() && needed > self.max_length {
-            return Err(ItemError::ImagesDoNotFit {
-                needed,
-                max_length: self.max_length,
-            });
+            return Err(ItemError::ImagesDoNotFit { needed, max_length: self.max_length });
         }
         let mut token_ids = vec![if text.is_some() { TEXT } else { NO_TEXT }];
         token_ids.extend(std::iter::repeat_n(PLACEHOLDER, placeholders));
@@ -172,11 +161,7 @@ mod tests {
     }
 
     fn image(seed: u8) -> PreparedImage {
-        PreparedImage {
-            grid_height: 4,
-            grid_width: 4,
-            pixels: [seed; 32].into(),
-        }
+        PreparedImage { grid_height: 4, grid_width: 4, pixels: [seed; 32].into() }
     }
 
     fn vector(text: Option<&str>, images: Vec<PreparedImage>) -> Vec<f32> {
@@ -199,25 +184,15 @@ mod tests {
             vector(Some(""), vec![image(1)]),
         ];
         for (position, vector) in vectors.iter().enumerate() {
-            let norm = vector
-                .iter()
-                .map(|value| f64::from(*value).powi(2))
-                .sum::<f64>()
-                .sqrt();
+            let norm = vector.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
             assert!((norm - 1.0).abs() < 1e-6, "norm {norm}");
-            assert!(
-                !vectors[..position].contains(vector),
-                "vector {position} came before"
-            );
+            assert!(!vectors[..position].contains(vector), "vector {position} came before");
         }
     }
 
     #[test]
     fn the_same_item_has_the_same_vector_on_every_machine() {
-        assert_eq!(
-            vector(Some("정답"), vec![image(3)]),
-            vector(Some("정답"), vec![image(3)])
-        );
+        assert_eq!(vector(Some("정답"), vec![image(3)]), vector(Some("정답"), vec![image(3)]));
         let recorded = vector(None, vec![]);
         assert_eq!(recorded[..2], RECORDED);
     }
@@ -229,41 +204,22 @@ mod tests {
     fn images_fit_as_in_the_model() {
         let tight = HashEmbedder::new(NonZeroUsize::MIN, PixelLimits::default(), 20);
         // 14 tokens of the frame, the start of the image, 4 placeholders, the pooled token.
-        assert!(
-            tight
-                .prepare_item(Some("a long text is no matter"), vec![image(1)])
-                .is_ok()
-        );
+        assert!(tight.prepare_item(Some("a long text is no matter"), vec![image(1)]).is_ok());
         let error = tight.prepare_item(None, vec![image(1), image(2)]).unwrap_err();
-        assert_eq!(
-            error,
-            ItemError::ImagesDoNotFit {
-                needed: 26,
-                max_length: 20
-            }
-        );
+        assert_eq!(error, ItemError::ImagesDoNotFit { needed: 26, max_length: 20 });
     }
 
     #[test]
     fn names_are_checked() {
         assert_eq!("hash:4096".parse::<HashEmbedder>().unwrap().dim(), 4096);
         for name in ["hash:0", "hash:", "hash:-1", "hash", "4096", "hash:4096@main"] {
-            assert_eq!(
-                name.parse::<HashEmbedder>().unwrap_err(),
-                NotAHash(name.to_owned())
-            );
+            assert_eq!(name.parse::<HashEmbedder>().unwrap_err(), NotAHash(name.to_owned()));
         }
     }
 
     #[test]
     fn bytes_that_are_no_picture_are_refused() {
-        assert!(matches!(
-            embedder().prepare_image(b"text"),
-            Err(ImageError::Undecodable(_))
-        ));
-        assert!(matches!(
-            embedder().prepare_image(b""),
-            Err(ImageError::Undecodable(_))
-        ));
+        assert!(matches!(embedder().prepare_image(b"text"), Err(ImageError::Undecodable(_))));
+        assert!(matches!(embedder().prepare_image(b""), Err(ImageError::Undecodable(_))));
     }
 }

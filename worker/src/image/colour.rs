@@ -9,11 +9,7 @@ pub fn over_white(value: u8, alpha: u8) -> u8 {
 
 /// Appends an RGBA pixel over white.
 pub fn push_over_white(out: &mut Vec<u8>, [red, green, blue, alpha]: [u8; 4]) {
-    out.extend([
-        over_white(red, alpha),
-        over_white(green, alpha),
-        over_white(blue, alpha),
-    ]);
+    out.extend([over_white(red, alpha), over_white(green, alpha), over_white(blue, alpha)]);
 }
 
 /// RGB of a CMYK pixel whose values count light, not ink (255 is no ink), as libjpeg returns Adobe's

@@ -66,11 +66,7 @@ fn decode_with_image_crate(bytes: &[u8], format: Format) -> Result<RgbImage, Ima
     reader.limits(limits);
     let picture = reader.decode().map_err(image_crate_error)?;
     let (width, height) = (picture.width(), picture.height());
-    Ok(RgbImage {
-        width,
-        height,
-        pixels: to_rgb(picture),
-    })
+    Ok(RgbImage { width, height, pixels: to_rgb(picture) })
 }
 
 /// Pillow's `convert("RGB")`, and white under RGBA.
@@ -78,9 +74,9 @@ fn to_rgb(picture: DynamicImage) -> Vec<u8> {
     let mut out = Vec::with_capacity(picture.width() as usize * picture.height() as usize * 3);
     match picture {
         DynamicImage::ImageRgb8(picture) => return picture.into_raw(),
-        DynamicImage::ImageRgba8(picture) => picture
-            .pixels()
-            .for_each(|pixel| push_over_white(&mut out, pixel.0)),
+        DynamicImage::ImageRgba8(picture) => {
+            picture.pixels().for_each(|pixel| push_over_white(&mut out, pixel.0))
+        }
         DynamicImage::ImageRgba16(picture) => {
             picture
                 .pixels()
@@ -90,15 +86,10 @@ fn to_rgb(picture: DynamicImage) -> Vec<u8> {
             out.extend(picture.as_raw().iter().map(|value| (value >> 8) as u8));
         }
         DynamicImage::ImageLuma16(picture) => {
-            picture
-                .as_raw()
-                .iter()
-                .for_each(|level| out.extend([clip_grey(*level); 3]));
+            picture.as_raw().iter().for_each(|level| out.extend([clip_grey(*level); 3]));
         }
         DynamicImage::ImageLumaA16(picture) => {
-            picture
-                .pixels()
-                .for_each(|pixel| out.extend([(pixel.0[0] >> 8) as u8; 3]));
+            picture.pixels().for_each(|pixel| out.extend([(pixel.0[0] >> 8) as u8; 3]));
         }
         DynamicImage::ImageLumaA8(picture) => {
             picture.pixels().for_each(|pixel| out.extend([pixel.0[0]; 3]));

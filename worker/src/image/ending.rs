@@ -13,9 +13,5 @@ pub fn check_ending(bytes: &[u8], format: Format) -> Result<(), ImageError> {
         Format::Jpeg => (jpeg::has_end(bytes), "end marker"),
         Format::Gif | Format::Bmp | Format::WebP | Format::Tiff => return Ok(()),
     };
-    if whole {
-        Ok(())
-    } else {
-        Err(ImageError::Truncated(format!("it ends before its {marker}")))
-    }
+    if whole { Ok(()) } else { Err(ImageError::Truncated(format!("it ends before its {marker}"))) }
 }

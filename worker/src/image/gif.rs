@@ -27,12 +27,7 @@ fn first_frame(bytes: &[u8]) -> Result<FirstFrame<'_>, ImageError> {
         .clone();
     let width = usize::from(decoder.width()).max(usize::from(frame.left) + usize::from(frame.width));
     let height = usize::from(decoder.height()).max(usize::from(frame.top) + usize::from(frame.height));
-    Ok(FirstFrame {
-        decoder,
-        frame,
-        width,
-        height,
-    })
+    Ok(FirstFrame { decoder, frame, width, height })
 }
 
 fn gif_error(error: DecodingError) -> ImageError {
@@ -50,12 +45,7 @@ pub fn dimensions(bytes: &[u8]) -> Result<(u32, u32), ImageError> {
 
 /// Decodes the first frame. Around it lies the frame's transparent colour, or the palette's first.
 pub fn decode(bytes: &[u8]) -> Result<RgbImage, ImageError> {
-    let FirstFrame {
-        mut decoder,
-        frame,
-        width,
-        height,
-    } = first_frame(bytes)?;
+    let FirstFrame { mut decoder, frame, width, height } = first_frame(bytes)?;
     check_size(width as u32, height as u32)?;
     let frame_width = usize::from(frame.width);
     let mut indexes = vec![0; frame_width * usize::from(frame.height)];
@@ -64,25 +54,16 @@ pub fn decode(bytes: &[u8]) -> Result<RgbImage, ImageError> {
     }
     decoder.read_into_buffer(&mut indexes).map_err(gif_error)?;
 
-    let palette = frame
-        .palette
-        .as_deref()
-        .or(decoder.global_palette())
-        .unwrap_or_default();
+    let palette = frame.palette.as_deref().or(decoder.global_palette()).unwrap_or_default();
     let around = colour(palette, frame.transparent.unwrap_or(0));
     let mut pixels = around.repeat(width * height);
     let stride = width * 3;
     let rows = pixels.chunks_exact_mut(stride).skip(usize::from(frame.top));
     for (row, indexes) in rows.zip(indexes.chunks_exact(frame_width)) {
         let row = row[usize::from(frame.left) * 3..].chunks_exact_mut(3);
-        row.zip(indexes)
-            .for_each(|(pixel, index)| pixel.copy_from_slice(&colour(palette, *index)));
+        row.zip(indexes).for_each(|(pixel, index)| pixel.copy_from_slice(&colour(palette, *index)));
     }
-    Ok(RgbImage {
-        width: width as u32,
-        height: height as u32,
-        pixels,
-    })
+    Ok(RgbImage { width: width as u32, height: height as u32, pixels })
 }
 
 /// A palette entry; black past its end, grey where there is no palette.
@@ -91,8 +72,5 @@ fn colour(palette: &[u8], index: u8) -> [u8; 3] {
         return [index; 3];
     }
     let start = usize::from(index) * 3;
-    palette
-        .get(start..start + 3)
-        .and_then(|colour| colour.try_into().ok())
-        .unwrap_or_default()
+    palette.get(start..start + 3).and_then(|colour| colour.try_into().ok()).unwrap_or_default()
 }

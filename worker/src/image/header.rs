@@ -49,9 +49,7 @@ impl Format {
             [b'B', b'M', ..] => Ok(Self::Bmp),
             [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Ok(Self::WebP),
             [b'I', b'I', 42, 0, ..] | [b'M', b'M', 0, 42, ..] => Ok(Self::Tiff),
-            _ => Err(ImageError::Undecodable(
-                "it is not a PNG, JPEG, GIF, BMP, WebP or TIFF picture".into(),
-            )),
+            _ => Err(ImageError::Undecodable("it is not a PNG, JPEG, GIF, BMP, WebP or TIFF picture".into())),
         }
     }
 
@@ -82,26 +80,16 @@ pub fn read_header(bytes: &[u8]) -> Result<Header, ImageError> {
         }
     })?;
     check_size(width, height)?;
-    Ok(Header {
-        format,
-        width,
-        height,
-    })
+    Ok(Header { format, width, height })
 }
 
 /// Refuses a picture without pixels or with more than [`DECODE_LIMIT`].
 pub(super) fn check_size(width: u32, height: u32) -> Result<(), ImageError> {
     if width == 0 || height == 0 {
-        return Err(ImageError::Undecodable(format!(
-            "its size is {width}x{height}, it has no pixels"
-        )));
+        return Err(ImageError::Undecodable(format!("its size is {width}x{height}, it has no pixels")));
     }
     if u64::from(width) * u64::from(height) > DECODE_LIMIT {
-        return Err(ImageError::TooLarge {
-            width,
-            height,
-            limit: DECODE_LIMIT,
-        });
+        return Err(ImageError::TooLarge { width, height, limit: DECODE_LIMIT });
     }
     Ok(())
 }

@@ -44,21 +44,10 @@ fn with_source<T>(
 ) -> Result<T, ImageError> {
     let overrun = Cell::new(false);
     let result = guarded(|| {
-        let source = Source {
-            rest: bytes,
-            overrun: &overrun,
-        };
-        work(
-            Decompress::builder()
-                .from_reader(source)
-                .map_err(|error| jpeg_error(&error))?,
-        )
+        let source = Source { rest: bytes, overrun: &overrun };
+        work(Decompress::builder().from_reader(source).map_err(|error| jpeg_error(&error))?)
     });
-    if overrun.get() {
-        Err(ImageError::Truncated("its data end early".into()))
-    } else {
-        result
-    }
+    if overrun.get() { Err(ImageError::Truncated("its data end early".into())) } else { result }
 }
 
 fn jpeg_error(error: &io::Error) -> ImageError {
@@ -104,18 +93,11 @@ pub fn decode(bytes: &[u8]) -> Result<RgbImage, ImageError> {
         let values = file.read_scanlines::<u8>().map_err(|error| jpeg_error(&error))?;
         let pixels = match colours {
             ColorSpace::JCS_GRAYSCALE => values.into_iter().flat_map(|level| [level; 3]).collect(),
-            ColorSpace::JCS_CMYK => values
-                .as_chunks::<4>()
-                .0
-                .iter()
-                .flat_map(|ink| inverted_cmyk(*ink))
-                .collect(),
+            ColorSpace::JCS_CMYK => {
+                values.as_chunks::<4>().0.iter().flat_map(|ink| inverted_cmyk(*ink)).collect()
+            }
             _ => values,
         };
-        Ok(RgbImage {
-            width: width as u32,
-            height: height as u32,
-            pixels,
-        })
+        Ok(RgbImage { width: width as u32, height: height as u32, pixels })
     })
 }

@@ -38,16 +38,8 @@ pub fn patches(image: &PreparedImage) -> Vec<f32> {
 /// fill its grid: mistakes of the caller, not of the data.
 pub fn patches_into(image: &PreparedImage, rows: &mut [f32]) {
     let (grid_height, grid_width) = (image.grid_height as usize, image.grid_width as usize);
-    assert_eq!(
-        image.pixels.len(),
-        grid_height * grid_width * AREA * CHANNELS,
-        "pixels fill the grid"
-    );
-    assert_eq!(
-        rows.len(),
-        image.patches() * PATCH_VALUES,
-        "one row for each patch"
-    );
+    assert_eq!(image.pixels.len(), grid_height * grid_width * AREA * CHANNELS, "pixels fill the grid");
+    assert_eq!(rows.len(), image.patches() * PATCH_VALUES, "one row for each patch");
     let stride = grid_width * SIDE * CHANNELS;
     let mut rows = rows.chunks_exact_mut(PATCH_VALUES);
     for block_row in (0..grid_height).step_by(2) {
@@ -88,16 +80,9 @@ mod tests {
             .flat_map(|y| (0..grid_width * SIDE).map(move |x| (y / SIDE * grid_width + x / SIDE) as u8))
             .flat_map(|number| [number, number + 100, number + 200])
             .collect();
-        let image = PreparedImage {
-            grid_height: 2,
-            grid_width: 4,
-            pixels: pixels.into(),
-        };
+        let image = PreparedImage { grid_height: 2, grid_width: 4, pixels: pixels.into() };
         let rows = patches(&image);
-        let numbers: Vec<f32> = rows
-            .chunks(PATCH_VALUES)
-            .map(|row| row[0] * 127.5 + 127.5)
-            .collect();
+        let numbers: Vec<f32> = rows.chunks(PATCH_VALUES).map(|row| row[0] * 127.5 + 127.5).collect();
         assert_eq!(numbers, [0.0, 1.0, 4.0, 5.0, 2.0, 3.0, 6.0, 7.0]);
         let start_of_channel = |channel: usize| rows[channel * 2 * AREA].to_bits();
         assert_eq!(

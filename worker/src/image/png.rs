@@ -33,11 +33,7 @@ fn next_chunk<'a>(rest: &mut &'a [u8]) -> Option<Chunk<'a>> {
     let (data, after) = after.split_at_checked(u32::from_be_bytes(*length) as usize)?;
     let (checksum, after) = after.split_first_chunk::<4>()?;
     *rest = after;
-    Some(Chunk {
-        name: *name,
-        data,
-        checksum: u32::from_be_bytes(*checksum),
-    })
+    Some(Chunk { name: *name, data, checksum: u32::from_be_bytes(*checksum) })
 }
 
 fn chunks(bytes: &[u8]) -> &[u8] {
@@ -50,10 +46,9 @@ pub fn dimensions(bytes: &[u8]) -> Result<(u32, u32), ImageError> {
     let header =
         next_chunk(&mut rest).ok_or_else(|| ImageError::Truncated("it ends in its first chunk".into()))?;
     match (&header.name, header.data) {
-        (b"IHDR", &[w0, w1, w2, w3, h0, h1, h2, h3, ..]) => Ok((
-            u32::from_be_bytes([w0, w1, w2, w3]),
-            u32::from_be_bytes([h0, h1, h2, h3]),
-        )),
+        (b"IHDR", &[w0, w1, w2, w3, h0, h1, h2, h3, ..]) => {
+            Ok((u32::from_be_bytes([w0, w1, w2, w3]), u32::from_be_bytes([h0, h1, h2, h3])))
+        }
         _ => Err(ImageError::Undecodable("its first chunk is no IHDR".into())),
     }
 }
@@ -79,14 +74,10 @@ fn check_chunks_before_pixels(bytes: &[u8]) -> Result<(), ImageError> {
         let covered = rest.get(4..);
         let chunk = next_chunk(&mut rest)
             .ok_or_else(|| ImageError::Truncated("it ends before its pixel data begin".into()))?;
-        let covered = covered
-            .and_then(|bytes| bytes.get(..chunk.data.len() + 4))
-            .unwrap_or_default();
+        let covered = covered.and_then(|bytes| bytes.get(..chunk.data.len() + 4)).unwrap_or_default();
         if crc32fast::hash(covered) != chunk.checksum {
             let name = String::from_utf8_lossy(&chunk.name);
-            return Err(ImageError::Undecodable(format!(
-                "its {name} chunk has a wrong checksum"
-            )));
+            return Err(ImageError::Undecodable(format!("its {name} chunk has a wrong checksum")));
         }
         if &chunk.name == b"IEND" {
             return Err(ImageError::Undecodable("it has no pixel data".into()));
@@ -101,9 +92,7 @@ pub fn decode(bytes: &[u8]) -> Result<RgbImage, ImageError> {
     options.set_ignore_crc(true);
     options.set_ignore_adler32(false);
     let mut decoder = Decoder::new_with_options(Cursor::new(bytes), options);
-    decoder.set_limits(Limits {
-        bytes: DECODER_MEMORY,
-    });
+    decoder.set_limits(Limits { bytes: DECODER_MEMORY });
     decoder.set_transformations(Transformations::IDENTITY);
     decoder.set_ignore_text_chunk(true);
     decoder.set_ignore_iccp_chunk(true);
@@ -113,19 +102,14 @@ pub fn decode(bytes: &[u8]) -> Result<RgbImage, ImageError> {
     let mut pixels = Vec::with_capacity(rows.width * height as usize * 3);
     if reader.info().interlaced {
         let (raw, stride) = read_interlaced(&mut reader)?;
-        raw.chunks_exact(stride)
-            .for_each(|row| rows.push_rgb(row, &mut pixels));
+        raw.chunks_exact(stride).for_each(|row| rows.push_rgb(row, &mut pixels));
     } else {
         for _ in 0..height {
             rows.push_rgb(next_row(&mut reader)?.data(), &mut pixels);
         }
     }
     check_after_pixels(&mut reader)?;
-    Ok(RgbImage {
-        width,
-        height,
-        pixels,
-    })
+    Ok(RgbImage { width, height, pixels })
 }
 
 fn next_row<R: BufRead + Seek>(reader: &mut Reader<R>) -> Result<InterlacedRow<'_>, ImageError> {
@@ -152,15 +136,7 @@ fn read_interlaced<R: BufRead + Seek>(reader: &mut Reader<R>) -> Result<(Vec<u8>
 /// The rows of the seven passes together; a pass without columns has none.
 fn interlaced_rows(width: u32, height: u32) -> u32 {
     // Each pass: its first column and row, and the distance of its rows.
-    let passes = [
-        (0, 0, 8),
-        (4, 0, 8),
-        (0, 4, 8),
-        (2, 0, 4),
-        (0, 2, 4),
-        (1, 0, 2),
-        (0, 1, 2),
-    ];
+    let passes = [(0, 0, 8), (4, 0, 8), (0, 4, 8), (2, 0, 4), (0, 2, 4), (1, 0, 2), (0, 1, 2)];
     passes
         .iter()
         .filter(|(column, _, _)| *column < width)
@@ -214,11 +190,9 @@ impl Rows {
                     push_over_white(out, [pixel[0], pixel[2], pixel[4], pixel[6]]);
                 }
             }
-            (ColorType::Rgba, _) => row
-                .as_chunks::<4>()
-                .0
-                .iter()
-                .for_each(|pixel| push_over_white(out, *pixel)),
+            (ColorType::Rgba, _) => {
+                row.as_chunks::<4>().0.iter().for_each(|pixel| push_over_white(out, *pixel))
+            }
             // Pillow opens these as RGBA, though it drops the alpha of 8-bit ones.
             (ColorType::GrayscaleAlpha, BitDepth::Sixteen) => {
                 for pixel in row.as_chunks::<4>().0 {
@@ -226,10 +200,7 @@ impl Rows {
                 }
             }
             (ColorType::GrayscaleAlpha, _) => {
-                row.as_chunks::<2>()
-                    .0
-                    .iter()
-                    .for_each(|pixel| out.extend([pixel[0]; 3]));
+                row.as_chunks::<2>().0.iter().for_each(|pixel| out.extend([pixel[0]; 3]));
             }
             (ColorType::Grayscale, BitDepth::Sixteen) => {
                 for level in row.as_chunks::<2>().0 {
@@ -241,9 +212,7 @@ impl Rows {
                 let scale = (255 / ((1_u16 << depth as u8) - 1)) as u8;
                 self.samples(row).for_each(|level| out.extend([level * scale; 3]));
             }
-            (ColorType::Indexed, _) => self
-                .samples(row)
-                .for_each(|index| out.extend(self.colour_of(index))),
+            (ColorType::Indexed, _) => self.samples(row).for_each(|index| out.extend(self.colour_of(index))),
         }
     }
 
@@ -251,21 +220,16 @@ impl Rows {
     fn samples<'a>(&self, row: &'a [u8]) -> impl Iterator<Item = u8> + use<'a> {
         let depth = self.depth as u8;
         let mask = u8::MAX >> (8 - depth);
-        let bytes = row.iter().flat_map(move |byte| {
-            (0..8 / depth)
-                .rev()
-                .map(move |place| byte >> (place * depth) & mask)
-        });
+        let bytes = row
+            .iter()
+            .flat_map(move |byte| (0..8 / depth).rev().map(move |place| byte >> (place * depth) & mask));
         bytes.take(self.width)
     }
 
     /// A palette entry; black past its end, as in Pillow.
     fn colour_of(&self, index: u8) -> [u8; 3] {
         let start = usize::from(index) * 3;
-        self.palette
-            .get(start..start + 3)
-            .and_then(|colour| colour.try_into().ok())
-            .unwrap_or_default()
+        self.palette.get(start..start + 3).and_then(|colour| colour.try_into().ok()).unwrap_or_default()
     }
 }
 
@@ -325,10 +289,7 @@ mod tests {
         assert!(matches!(decode(&data_checksum), Err(ImageError::Undecodable(_))));
         let mut header_checksum = whole;
         header_checksum[30] ^= 1;
-        assert!(matches!(
-            decode(&header_checksum),
-            Err(ImageError::Undecodable(_))
-        ));
+        assert!(matches!(decode(&header_checksum), Err(ImageError::Undecodable(_))));
     }
 
     #[test]

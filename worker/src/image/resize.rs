@@ -12,16 +12,8 @@ const CHANNELS: usize = 3;
 
 /// Resizes to `width` x `height` pixels, both at least 1.
 pub fn resize(image: RgbImage, width: u32, height: u32) -> RgbImage {
-    let image = if image.width == width {
-        image
-    } else {
-        horizontal(&image, width)
-    };
-    if image.height == height {
-        image
-    } else {
-        vertical(&image, height)
-    }
+    let image = if image.width == width { image } else { horizontal(&image, width) };
+    if image.height == height { image } else { vertical(&image, height) }
 }
 
 /// The weights of one output position: they apply to the inputs from `start` on.
@@ -55,9 +47,8 @@ fn windows(input: usize, output: usize) -> Vec<Window> {
             // A cast of a negative float to usize gives 0, the bound wanted here.
             let start = (center - support + 0.5) as usize;
             let end = ((center + support + 0.5) as usize).min(input);
-            let weights: Vec<f64> = (start..end)
-                .map(|index| kernel((index as f64 - center + 0.5) * step))
-                .collect();
+            let weights: Vec<f64> =
+                (start..end).map(|index| kernel((index as f64 - center + 0.5) * step)).collect();
             let sum: f64 = weights.iter().sum();
             let weights = weights.iter().map(|weight| fixed_point(weight / sum)).collect();
             Window { start, weights }
@@ -80,11 +71,7 @@ fn horizontal(image: &RgbImage, width: u32) -> RgbImage {
     let in_stride = image.width as usize * CHANNELS;
     let out_stride = width as usize * CHANNELS;
     let mut pixels = vec![0; image.height as usize * out_stride];
-    for (row, out_row) in image
-        .pixels
-        .chunks_exact(in_stride)
-        .zip(pixels.chunks_exact_mut(out_stride))
-    {
+    for (row, out_row) in image.pixels.chunks_exact(in_stride).zip(pixels.chunks_exact_mut(out_stride)) {
         for (window, out) in windows.iter().zip(out_row.chunks_exact_mut(CHANNELS)) {
             let (mut red, mut green, mut blue) = (HALF, HALF, HALF);
             let inputs = row[window.start * CHANNELS..].chunks_exact(CHANNELS);
@@ -98,20 +85,15 @@ fn horizontal(image: &RgbImage, width: u32) -> RgbImage {
             out[2] = to_byte(blue);
         }
     }
-    RgbImage {
-        width,
-        height: image.height,
-        pixels,
-    }
+    RgbImage { width, height: image.height, pixels }
 }
 
 fn vertical(image: &RgbImage, height: u32) -> RgbImage {
     let stride = image.width as usize * CHANNELS;
     let mut pixels = vec![0; height as usize * stride];
     let mut sums = vec![HALF; stride];
-    for (window, out_row) in windows(image.height as usize, height as usize)
-        .iter()
-        .zip(pixels.chunks_exact_mut(stride))
+    for (window, out_row) in
+        windows(image.height as usize, height as usize).iter().zip(pixels.chunks_exact_mut(stride))
     {
         sums.fill(HALF);
         let rows = image.pixels[window.start * stride..].chunks_exact(stride);
@@ -124,9 +106,5 @@ fn vertical(image: &RgbImage, height: u32) -> RgbImage {
             *out = to_byte(*sum);
         }
     }
-    RgbImage {
-        width: image.width,
-        height,
-        pixels,
-    }
+    RgbImage { width: image.width, height, pixels }
 }

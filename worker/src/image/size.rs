@@ -22,10 +22,7 @@ pub struct PixelLimits {
 
 impl Default for PixelLimits {
     fn default() -> Self {
-        Self {
-            min_pixels: DEFAULT_MIN_PIXELS,
-            max_pixels: DEFAULT_MAX_PIXELS,
-        }
+        Self { min_pixels: DEFAULT_MIN_PIXELS, max_pixels: DEFAULT_MAX_PIXELS }
     }
 }
 
@@ -91,28 +88,13 @@ mod tests {
     fn a_ratio_of_200_is_the_last_one_accepted() {
         let limits = PixelLimits::default();
         assert!(smart_resize(1, 200, limits).is_ok());
-        assert_eq!(
-            smart_resize(1, 201, limits),
-            Err(ImageError::Ratio {
-                width: 201,
-                height: 1
-            })
-        );
-        assert_eq!(
-            smart_resize(401, 2, limits),
-            Err(ImageError::Ratio {
-                width: 2,
-                height: 401
-            })
-        );
+        assert_eq!(smart_resize(1, 201, limits), Err(ImageError::Ratio { width: 201, height: 1 }));
+        assert_eq!(smart_resize(401, 2, limits), Err(ImageError::Ratio { width: 2, height: 401 }));
     }
 
     #[test]
     fn a_side_is_never_zero() {
-        let limits = PixelLimits {
-            min_pixels: 1024,
-            max_pixels: 32 * 32 * 10,
-        };
+        let limits = PixelLimits { min_pixels: 1024, max_pixels: 32 * 32 * 10 };
         let (height, width) = smart_resize(100, 20_000, limits).unwrap();
         assert_eq!(height, 32);
         assert!(width >= 32 && width % 32 == 0);

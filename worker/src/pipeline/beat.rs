@@ -34,7 +34,9 @@ pub async fn beat_forever(worker: Arc<Worker>, leases: Arc<Leases>, contact: Arc
         let beat = Beat { worker: worker.id.clone(), info: worker.info.clone(), shards };
         match worker.queue.beat(&beat).await {
             // An unknown run says nothing of our leases: a rebuilt queue will answer for them.
-            Ok(reply) if reply.run.is_none() => tracing::warn!("the queue has lost the run; `coordinator resume` rebuilds it"),
+            Ok(reply) if reply.run.is_none() => {
+                tracing::warn!("the queue has lost the run; `coordinator resume` rebuilds it")
+            }
             Ok(reply) => {
                 contact.made();
                 leases.answer(&reply.shards, &beat.shards, last);

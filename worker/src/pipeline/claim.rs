@@ -59,7 +59,9 @@ pub async fn claim_all(
             ClaimReply::Stuck => return Ok(WorkerEnd::Stuck),
             ClaimReply::Banned => return Ok(WorkerEnd::Banned),
             ClaimReply::UnknownRun => {
-                tracing::warn!("the queue does not know the run; `coordinator resume` rebuilds it from the store");
+                tracing::warn!(
+                    "the queue does not know the run; `coordinator resume` rebuilds it from the store"
+                );
                 if contact.silence() >= worker.settings.give_up_after {
                     return Ok(WorkerEnd::QueueLost);
                 }
@@ -126,7 +128,9 @@ pub async fn end_without_part(
             let kind = if matches!(error, ShardError::Host(_)) { FailKind::Host } else { FailKind::Retry };
             tracing::warn!(%shard, %error, "failed");
             let message = error.to_string();
-            persist(contact, give_up, || worker.queue.fail(&worker.id, shard, token, kind, &message)).await.map(|_| ())
+            persist(contact, give_up, || worker.queue.fail(&worker.id, shard, token, kind, &message))
+                .await
+                .map(|_| ())
         }
         ShardError::Lost => Ok(()),
     };

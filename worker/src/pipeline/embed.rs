@@ -138,7 +138,9 @@ fn embed_shard(worker: &Worker, held: &HeldLease, items: &[PreparedItem]) -> Res
         match held.start_batch(range, &worker.stop) {
             Permission::Go => {}
             Permission::Lost => return Err(ShardError::Lost),
-            Permission::Stopped => return Err(ShardError::GiveBack("the worker was told to stop".to_owned())),
+            Permission::Stopped => {
+                return Err(ShardError::GiveBack("the worker was told to stop".to_owned()));
+            }
         }
         let end = batch.end as u64;
         embed_range(worker.embedder.as_ref(), items, batch, &mut vectors)?;

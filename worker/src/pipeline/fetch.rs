@@ -41,7 +41,9 @@ impl ShardError {
         match error.kind {
             StoreErrorKind::NotFound | StoreErrorKind::Conflict => Self::Shard(message),
             StoreErrorKind::LocalFile => Self::Host(message),
-            StoreErrorKind::Denied | StoreErrorKind::BadUrl | StoreErrorKind::Unreachable => Self::GiveBack(message),
+            StoreErrorKind::Denied | StoreErrorKind::BadUrl | StoreErrorKind::Unreachable => {
+                Self::GiveBack(message)
+            }
         }
     }
 }
@@ -67,5 +69,6 @@ pub async fn fetch(store: &Store, run: &RunId, lease: &Lease) -> Result<Bundle, 
             store.url_of(&key)
         )));
     }
-    Bundle::read(bytes).map_err(|error| ShardError::Shard(format!("{}: {}", store.url_of(&key), with_causes(&error))))
+    Bundle::read(bytes)
+        .map_err(|error| ShardError::Shard(format!("{}: {}", store.url_of(&key), with_causes(&error))))
 }

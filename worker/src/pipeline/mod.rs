@@ -121,7 +121,8 @@ impl Worker {
         let (to_device, from_fetch) = mpsc::channel(1);
         let (to_publisher, from_device) = mpsc::channel(1);
 
-        let beats = tokio::spawn(beat::beat_forever(Arc::clone(&worker), Arc::clone(&leases), Arc::clone(&contact)));
+        let beats =
+            tokio::spawn(beat::beat_forever(Arc::clone(&worker), Arc::clone(&leases), Arc::clone(&contact)));
         let _beats = AbortOnDropHandle::new(beats);
         let device = embed::start_device_thread(Arc::clone(&worker), from_fetch, to_publisher)?;
         let publisher = tokio::spawn(publish::publish_all(

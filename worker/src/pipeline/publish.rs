@@ -86,8 +86,11 @@ fn part_of(
 
 async fn complete(worker: &Worker, leases: &Leases, contact: &Contact, held: &HeldLease, part: &WrittenPart) {
     let (shard, token) = (held.lease().shard, held.lease().token);
-    let completed =
-        CompletedPart { name: part.name.clone(), embedded: part.metadata.count, failed: part.metadata.failed };
+    let completed = CompletedPart {
+        name: part.name.clone(),
+        embedded: part.metadata.count,
+        failed: part.metadata.failed,
+    };
     let answer = persist(contact, worker.settings.give_up_after, || {
         worker.queue.complete(&worker.id, shard, token, &completed)
     })
@@ -99,7 +102,9 @@ async fn complete(worker: &Worker, leases: &Leases, contact: &Contact, held: &He
         Ok(CompleteReply::Lost) => {
             tracing::warn!(%shard, "the lease was lost before its part was uploaded; the part stays in the store");
         }
-        Err(error) => tracing::warn!(%shard, %error, "the part is uploaded, but the queue does not know it yet"),
+        Err(error) => {
+            tracing::warn!(%shard, %error, "the part is uploaded, but the queue does not know it yet")
+        }
     }
     leases.put_down(held);
 }

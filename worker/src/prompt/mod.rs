@@ -73,18 +73,11 @@ impl Prompt {
         let vocabulary = Vocabulary::from_file(tokenizer)?;
         let instruction = normalise_instruction(instruction);
         let head = format!("<|im_start|>system\n{instruction}<|im_end|>\n<|im_start|>user\n");
-        let head_ids = vocabulary
-            .encode(&head)
-            .map_err(|error| PromptError::Unreadable {
-                path: tokenizer.display().to_string(),
-                reason: error.to_string(),
-            })?;
-        Ok(Self {
-            vocabulary,
-            head,
-            head_ids,
-            max_length,
-        })
+        let head_ids = vocabulary.encode(&head).map_err(|error| PromptError::Unreadable {
+            path: tokenizer.display().to_string(),
+            reason: error.to_string(),
+        })?;
+        Ok(Self { vocabulary, head, head_ids, max_length })
     }
 
     /// The special tokens' ids.
@@ -104,8 +97,7 @@ impl Prompt {
     /// pooled token follows the cut. The cut may not lose an image's placeholder.
     pub fn build(&self, text: Option<&str>, images: Vec<PreparedImage>) -> Result<PreparedItem, ItemError> {
         let mut token_ids = if images.is_empty() {
-            self.vocabulary
-                .encode(&format!("{}{}", self.head, turn(text.unwrap_or(NOTHING))))?
+            self.vocabulary.encode(&format!("{}{}", self.head, turn(text.unwrap_or(NOTHING))))?
         } else {
             let mut ids = self.with_images(&images)?;
             ids.extend(self.vocabulary.encode(&turn(text.unwrap_or_default()))?);
@@ -124,10 +116,7 @@ impl Prompt {
         // The last `<|vision_end|>` may fall to the cut; the reference refuses lost placeholders only.
         let needed = self.head_ids.len() + tokens - 1 + 1;
         if needed > self.max_length {
-            return Err(ItemError::ImagesDoNotFit {
-                needed,
-                max_length: self.max_length,
-            });
+            return Err(ItemError::ImagesDoNotFit { needed, max_length: self.max_length });
         }
         let mut ids = self.head_ids.clone();
         ids.reserve(tokens);

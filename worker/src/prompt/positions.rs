@@ -81,18 +81,9 @@ mod tests {
 
     #[test]
     fn placeholders_must_match_the_images() {
-        assert_eq!(
-            positions(&[1, PAD], &[], PAD),
-            Err(PositionsError::Placeholders { token: 1 })
-        );
-        assert_eq!(
-            positions(&[PAD, 1], &[(2, 4)], PAD),
-            Err(PositionsError::Placeholders { token: 0 })
-        );
-        assert_eq!(
-            positions(&[PAD], &[(2, 4)], PAD),
-            Err(PositionsError::Placeholders { token: 0 })
-        );
+        assert_eq!(positions(&[1, PAD], &[], PAD), Err(PositionsError::Placeholders { token: 1 }));
+        assert_eq!(positions(&[PAD, 1], &[(2, 4)], PAD), Err(PositionsError::Placeholders { token: 0 }));
+        assert_eq!(positions(&[PAD], &[(2, 4)], PAD), Err(PositionsError::Placeholders { token: 0 }));
         assert_eq!(positions(&[1], &[(2, 2)], PAD), Err(PositionsError::Images(1)));
     }
 }

@@ -53,29 +53,22 @@ struct AddedToken {
 impl Vocabulary {
     /// Loads tokenizer.json.
     pub fn from_file(path: &Path) -> Result<Self, PromptError> {
-        let unreadable = |reason: String| PromptError::Unreadable {
-            path: path.display().to_string(),
-            reason,
-        };
+        let unreadable =
+            |reason: String| PromptError::Unreadable { path: path.display().to_string(), reason };
         let text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
         let (text, added) = mark_placeholders(&text).map_err(|error| unreadable(error.to_string()))?;
         let mut tokenizer = Tokenizer::from_bytes(text).map_err(|error| unreadable(error.to_string()))?;
         tokenizer.set_encode_special_tokens(true);
         tokenizer.with_padding(None);
-        tokenizer
-            .with_truncation(None)
-            .map_err(|error| unreadable(error.to_string()))?;
+        tokenizer.with_truncation(None).map_err(|error| unreadable(error.to_string()))?;
 
         // The id the tokenizer gives, which need not be the one the file claims.
         let id_of = |content: &str| {
             let known = added.iter().any(|token| token.content == content);
-            known
-                .then(|| tokenizer.token_to_id(content))
-                .flatten()
-                .ok_or_else(|| PromptError::MissingToken {
-                    path: path.display().to_string(),
-                    token: content.to_owned(),
-                })
+            known.then(|| tokenizer.token_to_id(content)).flatten().ok_or_else(|| PromptError::MissingToken {
+                path: path.display().to_string(),
+                token: content.to_owned(),
+            })
         };
         let special = SpecialTokens {
             end_of_text: id_of("<|endoftext|>")?,

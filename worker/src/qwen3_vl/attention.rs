@@ -59,7 +59,9 @@ fn attend(q: &Tensor, k: &Tensor, v: &Tensor, mask: Mask) -> Result<Tensor> {
             }
         };
         let output = weights.matmul(&v.narrow(1, 0, seen)?.contiguous()?)?;
-        outputs.push(output.reshape((heads, rows, head_dim))?.transpose(0, 1)?.reshape((rows, heads * head_dim))?);
+        outputs.push(
+            output.reshape((heads, rows, head_dim))?.transpose(0, 1)?.reshape((rows, heads * head_dim))?,
+        );
     }
     match outputs.as_slice() {
         [only] => Ok(only.clone()),
@@ -115,7 +117,8 @@ mod tests {
         assert!(max_difference(&cut(&whole), &shorter) < 1e-6);
         // Heads 2 and 3 read key head 1: alone with it they give the same.
         let narrow = |x: &Tensor, first, count| x.narrow(1, first, count).unwrap().contiguous().unwrap();
-        let alone = attention(&narrow(&q, 2, 2), &narrow(&k, 1, 1), &narrow(&v, 1, 1), &[6], Mask::Causal).unwrap();
+        let alone =
+            attention(&narrow(&q, 2, 2), &narrow(&k, 1, 1), &narrow(&v, 1, 1), &[6], Mask::Causal).unwrap();
         assert!(max_difference(&whole.narrow(1, 16, 16).unwrap(), &alone) < 1e-6);
     }
 }

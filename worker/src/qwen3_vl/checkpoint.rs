@@ -161,8 +161,13 @@ impl Checkpoint {
     }
 
     fn read_sharded(&mut self, index: &Path) -> Result<(), CheckpointError> {
-        let malformed = |why: String| CheckpointError::Malformed { path: index.to_owned(), what: "safetensors index", why };
-        let bytes = std::fs::read(index).map_err(|source| CheckpointError::Read { path: index.to_owned(), source })?;
+        let malformed = |why: String| CheckpointError::Malformed {
+            path: index.to_owned(),
+            what: "safetensors index",
+            why,
+        };
+        let bytes = std::fs::read(index)
+            .map_err(|source| CheckpointError::Read { path: index.to_owned(), source })?;
         let parsed: Index = serde_json::from_slice(&bytes).map_err(|error| malformed(error.to_string()))?;
         let mut names: Vec<&String> = parsed.weight_map.values().collect();
         names.sort();
@@ -272,7 +277,8 @@ fn vision_tensors(config: &VisionConfig) -> Vec<(String, Vec<usize>)> {
         add(&prefix, "mlp.linear_fc1", wide, Some(hidden));
         add(&prefix, "mlp.linear_fc2", hidden, Some(wide));
     }
-    let deep = (0..config.deepstack.len()).map(|index| (format!("visual.deepstack_merger_list.{index}"), merged));
+    let deep =
+        (0..config.deepstack.len()).map(|index| (format!("visual.deepstack_merger_list.{index}"), merged));
     for (prefix, normed) in std::iter::once(("visual.merger".to_owned(), hidden)).chain(deep) {
         add(&prefix, "norm", normed, None);
         add(&prefix, "linear_fc1", merged, Some(merged));

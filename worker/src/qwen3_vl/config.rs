@@ -171,16 +171,25 @@ impl Config {
             image_token_id: raw.image_token_id,
         };
         if config.vision.out_hidden_size != config.text.hidden_size {
-            return Err(wrong("vision_config.out_hidden_size", "must equal text_config.hidden_size".to_owned()));
+            return Err(wrong(
+                "vision_config.out_hidden_size",
+                "must equal text_config.hidden_size".to_owned(),
+            ));
         }
         if config.vision.deepstack.len() > config.text.layers {
-            return Err(wrong("vision_config.deepstack_visual_indexes", "has more entries than there are layers".to_owned()));
+            return Err(wrong(
+                "vision_config.deepstack_visual_indexes",
+                "has more entries than there are layers".to_owned(),
+            ));
         }
         Ok(config)
     }
 }
 
-fn text(raw: RawText, wrong: &impl Fn(&'static str, String) -> ConfigError) -> Result<TextConfig, ConfigError> {
+fn text(
+    raw: RawText,
+    wrong: &impl Fn(&'static str, String) -> ConfigError,
+) -> Result<TextConfig, ConfigError> {
     // transformers 5 moved both into `rope_parameters`.
     let rope = raw.rope_parameters.as_ref().or(raw.rope_scaling.as_ref());
     let theta = rope.and_then(|rope| rope.rope_theta).or(raw.rope_theta);
@@ -209,7 +218,8 @@ fn text(raw: RawText, wrong: &impl Fn(&'static str, String) -> ConfigError) -> R
     if raw.attention_bias == Some(true) {
         return Err(wrong("text_config.attention_bias", "must be false".to_owned()));
     }
-    if raw.hidden_size == 0 || raw.num_hidden_layers == 0 || raw.vocab_size == 0 || raw.intermediate_size == 0 {
+    if raw.hidden_size == 0 || raw.num_hidden_layers == 0 || raw.vocab_size == 0 || raw.intermediate_size == 0
+    {
         return Err(wrong("text_config", "has a size of 0".to_owned()));
     }
     Ok(TextConfig {
@@ -245,15 +255,24 @@ fn vision(
     }
     let divides = raw.num_heads > 0 && raw.hidden_size % raw.num_heads == 0;
     if !divides || raw.hidden_size == 0 || (raw.hidden_size / raw.num_heads) % 4 != 0 {
-        return Err(wrong("vision_config.num_heads", "must cut hidden_size into heads divisible by 4".to_owned()));
+        return Err(wrong(
+            "vision_config.num_heads",
+            "must cut hidden_size into heads divisible by 4".to_owned(),
+        ));
     }
     let side = raw.num_position_embeddings.isqrt();
     if side < 2 || side * side != raw.num_position_embeddings {
-        return Err(wrong("vision_config.num_position_embeddings", "must be a square number of 4 or more".to_owned()));
+        return Err(wrong(
+            "vision_config.num_position_embeddings",
+            "must be a square number of 4 or more".to_owned(),
+        ));
     }
     let ascending = raw.deepstack_visual_indexes.windows(2).all(|pair| pair[0] < pair[1]);
     if !ascending || raw.deepstack_visual_indexes.last().is_some_and(|last| *last >= raw.depth) {
-        return Err(wrong("vision_config.deepstack_visual_indexes", "must be ascending and below depth".to_owned()));
+        return Err(wrong(
+            "vision_config.deepstack_visual_indexes",
+            "must be ascending and below depth".to_owned(),
+        ));
     }
     Ok(VisionConfig {
         depth: raw.depth,

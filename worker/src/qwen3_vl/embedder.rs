@@ -69,8 +69,11 @@ impl QwenEmbedder {
         if settings.dim as usize > hidden {
             return Err(LoadError::Dim { asked: settings.dim, has: hidden });
         }
-        let prompt =
-            Prompt::from_file(&folder.join("tokenizer.json"), &settings.instruction, settings.max_length as usize)?;
+        let prompt = Prompt::from_file(
+            &folder.join("tokenizer.json"),
+            &settings.instruction,
+            settings.max_length as usize,
+        )?;
         let image_pad = prompt.special_tokens().image_pad;
         if image_pad != config.image_token_id {
             return Err(LoadError::ImageToken { tokenizer: image_pad, config: config.image_token_id });
@@ -106,7 +109,11 @@ impl QwenEmbedder {
             .iter()
             .zip(&grids)
             .zip(&pixels)
-            .map(|((item, grids), pixels)| ModelInput { token_ids: &item.token_ids, grids, pixel_values: pixels })
+            .map(|((item, grids), pixels)| ModelInput {
+                token_ids: &item.token_ids,
+                grids,
+                pixel_values: pixels,
+            })
             .collect();
         self.model.forward(&inputs, &mut NoTrace)?.to_vec2()
     }
@@ -125,7 +132,11 @@ impl Embedder for QwenEmbedder {
         image::prepare(bytes, self.limits)
     }
 
-    fn prepare_item(&self, text: Option<&str>, images: Vec<PreparedImage>) -> Result<PreparedItem, ItemError> {
+    fn prepare_item(
+        &self,
+        text: Option<&str>,
+        images: Vec<PreparedImage>,
+    ) -> Result<PreparedItem, ItemError> {
         self.prompt.build(text, images)
     }
 

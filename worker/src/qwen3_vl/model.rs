@@ -36,7 +36,13 @@ impl Qwen3Vl {
     ///
     /// The files must not change while the model lives; a checkpoint's headers are checked by
     /// [`super::checkpoint::Checkpoint`] before.
-    pub fn load(config: &Config, files: &[PathBuf], prefix: &str, dtype: DType, device: &Device) -> Result<Self> {
+    pub fn load(
+        config: &Config,
+        files: &[PathBuf],
+        prefix: &str,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Self> {
         // SAFETY: a mapped file that another process changes would be undefined behaviour; model files
         // are content addressed or the user's own and nothing here writes them.
         #[allow(unsafe_code)]
@@ -69,7 +75,8 @@ impl Qwen3Vl {
     fn positions(&self, batch: &[ModelInput<'_>]) -> Result<[Vec<u32>; 3]> {
         let mut all: [Vec<u32>; 3] = Default::default();
         for item in batch {
-            let one = positions(item.token_ids, item.grids, self.config.image_token_id).map_err(Error::wrap)?;
+            let one =
+                positions(item.token_ids, item.grids, self.config.image_token_id).map_err(Error::wrap)?;
             for (all, one) in all.iter_mut().zip(one) {
                 all.extend(one);
             }
@@ -78,7 +85,12 @@ impl Qwen3Vl {
     }
 
     /// All images of the batch through the vision tower at once.
-    fn see(&self, batch: &[ModelInput<'_>], token_ids: &[u32], trace: &mut dyn Trace) -> Result<Option<VisualInput>> {
+    fn see(
+        &self,
+        batch: &[ModelInput<'_>],
+        token_ids: &[u32],
+        trace: &mut dyn Trace,
+    ) -> Result<Option<VisualInput>> {
         let grids: Vec<Grid> = batch.iter().flat_map(|item| item.grids).copied().collect();
         if grids.is_empty() {
             return Ok(None);

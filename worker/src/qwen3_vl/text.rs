@@ -115,7 +115,9 @@ impl TextTower {
             self.embeddings.dtype(),
             &self.device,
         )?;
-        let places = visual.map(|visual| Tensor::from_slice(&visual.places, visual.places.len(), &self.device)).transpose()?;
+        let places = visual
+            .map(|visual| Tensor::from_slice(&visual.places, visual.places.len(), &self.device))
+            .transpose()?;
         let mut x = self.embed(token_ids, visual)?;
         trace.see("t_layer0_in", &x)?;
         for (index, layer) in self.layers.iter().enumerate() {

@@ -134,7 +134,12 @@ impl VisionTower {
     }
 
     /// `pixel_values` is `[patches, 1536]` with the patches of the grids in order.
-    pub fn forward(&self, pixel_values: &Tensor, grids: &[Grid], trace: &mut dyn Trace) -> Result<VisualTokens> {
+    pub fn forward(
+        &self,
+        pixel_values: &Tensor,
+        grids: &[Grid],
+        trace: &mut dyn Trace,
+    ) -> Result<VisualTokens> {
         let places: Vec<(u32, u32)> = grids.iter().flat_map(|grid| places(*grid)).collect();
         let lengths: Vec<usize> = grids.iter().map(|(height, width)| (height * width) as usize).collect();
         let rope = Rope::vision(&places, self.config.head_dim(), self.dtype, &self.device)?;
