@@ -1,6 +1,31 @@
-//! coordinator
+//! The coordinator: plans a run, watches it, resumes it, merges and verifies its parts.
+//!
+//! | module | what lies there |
+//! |---|---|
+//! | [`cli`] | the command line: arguments to library calls, answers to text |
+//! | [`context`] | the store, the run and the queue a command works on |
+//! | [`record`] | what the store says of a run: its shards and their parts |
+//! | [`check`] | the report on items and images |
+//! | [`plan`] | items and images to bundles, shards and a plan |
+//! | [`resume`] | the queue rebuilt from the store |
+//! | [`status`] | a run as it stands, from the queue or from the store |
+//! | [`merge`] | parts to one npz |
+//! | [`verify`] | a merged file against its promises |
+//! | `local` | the whole job on this machine (feature `local`) |
+//! | `demo` | something to try it on (feature `local`) |
 
+pub mod check;
+pub mod cli;
+pub mod context;
 #[cfg(feature = "local")]
 pub mod demo;
+pub mod failure;
+#[cfg(feature = "local")]
+pub mod local;
 pub mod merge;
+pub mod plan;
+pub mod progress;
+pub mod record;
+pub mod resume;
+pub mod status;
 pub mod verify;

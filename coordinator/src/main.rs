@@ -1,2 +1,7 @@
-//! coordinator
-fn main() {}
+//! `coordinator`: parse, run, exit code.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    coordinator::cli::main().into()
+}

@@ -68,7 +68,8 @@ impl Drop for Progress {
 }
 
 fn bar(what: &'static str, unit: &'static str, total: u64) -> ProgressBar {
-    let template = format!("{what:<8} {{wide_bar}} {{human_pos}}/{{human_len}} {unit} {{per_sec}} {{eta}} left");
+    let template =
+        format!("{what:<8} {{wide_bar}} {{human_pos}}/{{human_len}} {unit} {{per_sec}} {{eta}} left");
     // The template is a constant but for two words: a mistake in it would be seen at the first run.
     let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(total).with_style(style)

@@ -78,7 +78,11 @@ fn keep_better(parts: &mut BTreeMap<ShardId, CompletedPart>, part: CompletedPart
     }
 }
 
-async fn judge(run: &Run, object: Listed, depth: Depth) -> Result<Result<CompletedPart, RefusedPart>, Failure> {
+async fn judge(
+    run: &Run,
+    object: Listed,
+    depth: Depth,
+) -> Result<Result<CompletedPart, RefusedPart>, Failure> {
     let refuse = |reason: String| Ok(Err(RefusedPart { name: object.name.clone(), reason }));
     let name = match ContentName::parse_part(&object.name) {
         Ok(name) => name,
@@ -101,7 +105,11 @@ async fn judge(run: &Run, object: Listed, depth: Depth) -> Result<Result<Complet
 }
 
 /// Reads as much of the end as the metadata takes: one read for most parts, two where many items failed.
-async fn look_at_tail(run: &Run, position: usize, object: &Listed) -> Result<Result<Metadata, PartError>, Failure> {
+async fn look_at_tail(
+    run: &Run,
+    position: usize,
+    object: &Listed,
+) -> Result<Result<Metadata, PartError>, Failure> {
     let mut length = tail_size(run.plan.embedding.dim);
     loop {
         let (tail, size) = run.store.tail(&object.key, length).await?;

@@ -20,11 +20,7 @@ const ITEMS: &str = "EMBED_FLEET_TEST_ITEMS";
 
 fn synthetic() -> Option<(Synthetic, std::path::PathBuf)> {
     let folder = std::path::PathBuf::from(std::env::var(FOLDER).ok()?);
-    let shape = Shape {
-        items: std::env::var(ITEMS).ok()?.parse().unwrap(),
-        shard_size: 512,
-        dim: 64,
-    };
+    let shape = Shape { items: std::env::var(ITEMS).ok()?.parse().unwrap(), shard_size: 512, dim: 64 };
     let store = Store::open(folder.to_str().unwrap()).unwrap();
     Some((Synthetic::new(store, shape), folder))
 }
@@ -32,10 +28,7 @@ fn synthetic() -> Option<(Synthetic, std::path::PathBuf)> {
 /// The peak of this process's resident memory, in bytes.
 fn peak() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() * 1024
 }
 
@@ -61,9 +54,7 @@ async fn step_merge() {
 #[ignore = "a step of `measure`"]
 async fn step_verify() {
     if let Some((_, folder)) = synthetic() {
-        let report = verify(Source::File(folder.join("F.npz")), None, |_, _| {})
-            .await
-            .unwrap();
+        let report = verify(Source::File(folder.join("F.npz")), None, |_, _| {}).await.unwrap();
         assert!(report.is_right(), "{report}");
         println!("\npeak {} seconds {:.2}", peak(), report.seconds);
     }
@@ -73,13 +64,8 @@ async fn step_verify() {
 #[ignore = "a step of `measure`"]
 async fn step_verify_with_run() {
     if let Some((synthetic, folder)) = synthetic() {
-        let report = verify(
-            Source::File(folder.join("F.npz")),
-            Some(synthetic.run()),
-            |_, _| {},
-        )
-        .await
-        .unwrap();
+        let report =
+            verify(Source::File(folder.join("F.npz")), Some(synthetic.run()), |_, _| {}).await.unwrap();
         assert!(report.is_right(), "{report}");
         println!("\npeak {} seconds {:.2}", peak(), report.seconds);
     }
@@ -94,11 +80,7 @@ fn step(name: &str, folder: &Path, items: u64) -> u64 {
         .output()
         .unwrap();
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(
-        output.status.success(),
-        "{printed}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{printed}{}", String::from_utf8_lossy(&output.stderr));
     let Some(line) = printed.lines().find(|line| line.starts_with("peak ")) else {
         return 0;
     };
@@ -120,9 +102,7 @@ fn measure() {
         (items, folder)
     });
     for name in ["step_merge", "step_verify", "step_verify_with_run"] {
-        let [low, high] = folders
-            .each_ref()
-            .map(|(items, folder)| step(name, folder.path(), *items));
+        let [low, high] = folders.each_ref().map(|(items, folder)| step(name, folder.path(), *items));
         let each = high.saturating_sub(low) as f64 / (many - few) as f64;
         println!("{name}: {each:.1} bytes for each added item");
         assert!(each <= 64.0, "{name}: {each}");

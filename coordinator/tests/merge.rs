@@ -17,11 +17,7 @@ use shared::part::Metadata;
 use shared::store::{Store, layout};
 use support::{Device, GOOD, Shape, Synthetic, id, vector};
 
-const SHAPE: Shape = Shape {
-    items: 50,
-    shard_size: 8,
-    dim: 16,
-};
+const SHAPE: Shape = Shape { items: 50, shard_size: 8, dim: 16 };
 
 /// What a file holds.
 struct Merged {
@@ -49,13 +45,7 @@ fn read(path: &Path) -> Merged {
         vectors: members[1]
             .1
             .iter()
-            .map(|row| {
-                if half {
-                    npz::f16_vector(row)
-                } else {
-                    npz::decode_vector(row)
-                }
-            })
+            .map(|row| if half { npz::f16_vector(row) } else { npz::decode_vector(row) })
             .collect(),
         metadata: serde_json::from_str(&text(&members[3].1[0])).unwrap(),
     }
@@ -79,49 +69,26 @@ fn files(folder: &Path) -> Vec<String> {
 }
 
 async fn failed_lines(synthetic: &Synthetic) -> Vec<FailedLine> {
-    let bytes = synthetic
-        .store
-        .get(&layout::failed_key(&synthetic.plan.run))
-        .await
-        .unwrap();
+    let bytes = synthetic.store.get(&layout::failed_key(&synthetic.plan.run)).await.unwrap();
     let mut text = String::new();
     bytes.as_ref().read_to_string(&mut text).unwrap();
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 #[tokio::test]
 async fn a_whole_run_becomes_one_file_with_every_row_in_order() {
     let folder = tempfile::tempdir().unwrap();
     let synthetic = Synthetic::new(Store::memory(), SHAPE);
-    synthetic
-        .put_all(Device {
-            fails: Some(9),
-            ..GOOD
-        })
-        .await;
+    synthetic.put_all(Device { fails: Some(9), ..GOOD }).await;
     let report = merge_to(&synthetic, &request(folder.path())).await.unwrap();
     let merged = read(&folder.path().join("F.npz"));
     let expected: Vec<u64> = (0..50).filter(|index| index % 9 != 0).collect();
-    assert_eq!(
-        merged.ids,
-        expected.iter().map(|index| id(*index)).collect::<Vec<_>>()
-    );
-    assert_eq!(
-        merged.vectors,
-        expected
-            .iter()
-            .map(|index| vector(*index, 16, 0.0))
-            .collect::<Vec<_>>()
-    );
+    assert_eq!(merged.ids, expected.iter().map(|index| id(*index)).collect::<Vec<_>>());
+    assert_eq!(merged.vectors, expected.iter().map(|index| vector(*index, 16, 0.0)).collect::<Vec<_>>());
     assert_eq!((report.rows, report.failed), (44, 6));
     assert_eq!((merged.metadata.count, merged.metadata.failed), (44, 6));
     assert_eq!(merged.metadata.shards, Some(7));
-    assert_eq!(
-        (report.exit_code(false), report.exit_code(true)),
-        (ExitCode::Done, ExitCode::Incomplete)
-    );
+    assert_eq!((report.exit_code(false), report.exit_code(true)), (ExitCode::Done, ExitCode::Incomplete));
     assert_eq!(files(folder.path()), ["F.npz"]);
     let lines = failed_lines(&synthetic).await;
     let count = |status| lines.iter().filter(|line| line.status == status).count() as u64;
@@ -145,15 +112,9 @@ async fn missing_shards_write_nothing_unless_partial() {
     let error = merge_to(&synthetic, &request(folder.path())).await.unwrap_err();
     assert_eq!(error.exit_code(), ExitCode::Incomplete);
     let message = error.to_string();
-    assert!(
-        message.contains("000002 (items 16 to 23)") && message.contains("000005"),
-        "{message}"
-    );
+    assert!(message.contains("000002 (items 16 to 23)") && message.contains("000005"), "{message}");
     assert!(files(folder.path()).is_empty());
-    let partial = MergeRequest {
-        partial: true,
-        ..request(folder.path())
-    };
+    let partial = MergeRequest { partial: true, ..request(folder.path()) };
     let report = merge_to(&synthetic, &partial).await.unwrap();
     assert_eq!((report.rows, report.missing.len()), (34, 2));
     assert_eq!(report.exit_code(false), ExitCode::Incomplete);
@@ -171,30 +132,11 @@ async fn missing_shards_write_nothing_unless_partial() {
 async fn of_two_parts_the_one_with_fewest_failures_is_taken_and_both_are_compared() {
     let folder = tempfile::tempdir().unwrap();
     let synthetic = Synthetic::new(Store::memory(), SHAPE);
-    synthetic
-        .put_all(Device {
-            fails: Some(5),
-            ..GOOD
-        })
-        .await;
-    synthetic
-        .put(&synthetic.part(1, Device { tilt: 1e-6, ..GOOD }))
-        .await;
+    synthetic.put_all(Device { fails: Some(5), ..GOOD }).await;
+    synthetic.put(&synthetic.part(1, Device { tilt: 1e-6, ..GOOD })).await;
     let report = merge_to(&synthetic, &request(folder.path())).await.unwrap();
-    assert_eq!(
-        report.failed, 8,
-        "items 10 and 15 are in the better part of shard 1"
-    );
-    synthetic
-        .put(&synthetic.part(
-            2,
-            Device {
-                name: "GPU that lies (8.9)",
-                tilt: 1.0,
-                ..GOOD
-            },
-        ))
-        .await;
+    assert_eq!(report.failed, 8, "items 10 and 15 are in the better part of shard 1");
+    synthetic.put(&synthetic.part(2, Device { name: "GPU that lies (8.9)", tilt: 1.0, ..GOOD })).await;
     let error = merge_to(&synthetic, &request(folder.path())).await.unwrap_err();
     assert_eq!(error.exit_code(), ExitCode::Verification);
     let message = error.to_string();
@@ -209,21 +151,9 @@ async fn devices_that_disagree_on_the_empty_item_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let synthetic = Synthetic::new(Store::memory(), Shape { items: 16, ..SHAPE });
     synthetic.put(&synthetic.part(0, GOOD)).await;
-    synthetic
-        .put(&synthetic.part(
-            1,
-            Device {
-                name: "other",
-                null_tilt: 1.0,
-                ..GOOD
-            },
-        ))
-        .await;
+    synthetic.put(&synthetic.part(1, Device { name: "other", null_tilt: 1.0, ..GOOD })).await;
     let error = merge_to(&synthetic, &request(folder.path())).await.unwrap_err();
-    assert!(
-        matches!(&error, MergeError::Disagree(found) if found.devices[1] == "other"),
-        "{error}"
-    );
+    assert!(matches!(&error, MergeError::Disagree(found) if found.devices[1] == "other"), "{error}");
     assert!(error.to_string().contains("empty item"), "{error}");
     assert!(files(folder.path()).is_empty());
 }
@@ -241,10 +171,7 @@ async fn foreign_files_and_other_fingerprints_are_refused_by_name() {
     let error = merge_to(&synthetic, &request(folder.path())).await.unwrap_err();
     assert_eq!(error.exit_code(), ExitCode::Verification);
     let message = error.to_string();
-    assert!(
-        message.contains("notes.txt") && message.contains(&part.name.part()),
-        "{message}"
-    );
+    assert!(message.contains("notes.txt") && message.contains(&part.name.part()), "{message}");
     assert!(message.contains("fingerprint"), "{message}");
     assert!(files(folder.path()).is_empty());
 }
@@ -257,9 +184,7 @@ async fn a_damaged_part_counts_as_missing_and_another_stands_in() {
         synthetic.put(&synthetic.part(shard, GOOD)).await;
     }
     let (cut, flipped) = (synthetic.part(3, GOOD), synthetic.part(4, GOOD));
-    synthetic
-        .put_as(&cut.name.part(), cut.bytes[..cut.bytes.len() - 10].to_vec())
-        .await;
+    synthetic.put_as(&cut.name.part(), cut.bytes[..cut.bytes.len() - 10].to_vec()).await;
     // The end is whole, so that only the pass over all bytes finds it.
     let mut bytes = flipped.bytes.clone();
     bytes[300] ^= 1;
@@ -270,11 +195,7 @@ async fn a_damaged_part_counts_as_missing_and_another_stands_in() {
     assert!(error.to_string().contains(&cut.name.part()), "{error}");
     assert!(files(folder.path()).is_empty());
     // Another device's parts of the same shards, with a failed item more each.
-    let other = Device {
-        name: "other",
-        fails: Some(8),
-        ..GOOD
-    };
+    let other = Device { name: "other", fails: Some(8), ..GOOD };
     synthetic.put(&synthetic.part(3, other)).await;
     synthetic.put(&synthetic.part(4, other)).await;
     let report = merge_to(&synthetic, &request(folder.path())).await.unwrap();
@@ -287,59 +208,30 @@ async fn a_damaged_part_counts_as_missing_and_another_stands_in() {
 async fn half_precision_compression_and_several_files_hold_the_same_rows() {
     let folder = tempfile::tempdir().unwrap();
     let synthetic = Synthetic::new(Store::memory(), SHAPE);
-    synthetic
-        .put_all(Device {
-            fails: Some(9),
-            ..GOOD
-        })
-        .await;
+    synthetic.put_all(Device { fails: Some(9), ..GOOD }).await;
     let whole = merge_to(&synthetic, &request(folder.path())).await.unwrap();
     let plain = read(&folder.path().join("F.npz"));
-    let half = MergeRequest {
-        output: OutputType::F16,
-        ..request(folder.path())
-    };
+    let half = MergeRequest { output: OutputType::F16, ..request(folder.path()) };
     merge_to(&synthetic, &half).await.unwrap();
     let rounded = read(&folder.path().join("F.npz"));
-    for (left, right) in plain
-        .vectors
-        .iter()
-        .flatten()
-        .zip(rounded.vectors.iter().flatten())
-    {
+    for (left, right) in plain.vectors.iter().flatten().zip(rounded.vectors.iter().flatten()) {
         assert!((left - right).abs() <= left.abs() / 1024.0);
     }
-    let compress = MergeRequest {
-        compress: true,
-        ..request(folder.path())
-    };
+    let compress = MergeRequest { compress: true, ..request(folder.path()) };
     let report = merge_to(&synthetic, &compress).await.unwrap();
     assert!(report.bytes < whole.bytes);
     assert_eq!(read(&folder.path().join("F.npz")).vectors, plain.vectors);
     std::fs::remove_file(folder.path().join("F.npz")).unwrap();
     for compress in [false, true] {
-        let several = MergeRequest {
-            rows_per_file: Some(13),
-            compress,
-            ..request(folder.path())
-        };
+        let several = MergeRequest { rows_per_file: Some(13), compress, ..request(folder.path()) };
         let report = merge_to(&synthetic, &several).await.unwrap();
         assert_eq!((report.rows, report.files.len()), (44, 4));
         let names = ["F-00000.npz", "F-00001.npz", "F-00002.npz", "F-00003.npz"];
         assert_eq!(files(folder.path()), names);
         let volumes: Vec<Merged> = names.iter().map(|name| read(&folder.path().join(name))).collect();
+        assert_eq!(volumes.iter().flat_map(|volume| volume.ids.clone()).collect::<Vec<_>>(), plain.ids);
         assert_eq!(
-            volumes
-                .iter()
-                .flat_map(|volume| volume.ids.clone())
-                .collect::<Vec<_>>(),
-            plain.ids
-        );
-        assert_eq!(
-            volumes
-                .iter()
-                .flat_map(|volume| volume.vectors.clone())
-                .collect::<Vec<_>>(),
+            volumes.iter().flat_map(|volume| volume.vectors.clone()).collect::<Vec<_>>(),
             plain.vectors
         );
         let sum =
@@ -356,14 +248,9 @@ async fn a_merge_goes_to_a_store_and_replaces_an_earlier_one() {
     let folder = tempfile::tempdir().unwrap();
     let synthetic = Synthetic::new(Store::open(folder.path().to_str().unwrap()).unwrap(), SHAPE);
     synthetic.put_all(GOOD).await;
-    let destination = Destination::Object {
-        store: synthetic.store.clone(),
-        key: "out/F.npz".to_owned(),
-    };
+    let destination = Destination::Object { store: synthetic.store.clone(), key: "out/F.npz".to_owned() };
     for _ in 0..2 {
-        let report = merge_to(&synthetic, &MergeRequest::to(destination.clone()))
-            .await
-            .unwrap();
+        let report = merge_to(&synthetic, &MergeRequest::to(destination.clone())).await.unwrap();
         assert!(report.files[0].ends_with("out/F.npz"));
         assert_eq!(read(&folder.path().join("out/F.npz")).ids.len(), 50);
     }
@@ -389,8 +276,6 @@ async fn an_out_folder_that_does_not_exist_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let synthetic = Synthetic::new(Store::memory(), SHAPE);
     synthetic.put_all(GOOD).await;
-    let error = merge_to(&synthetic, &request(&folder.path().join("nowhere")))
-        .await
-        .unwrap_err();
+    let error = merge_to(&synthetic, &request(&folder.path().join("nowhere"))).await.unwrap_err();
     assert!(error.to_string().contains("nowhere"), "{error}");
 }

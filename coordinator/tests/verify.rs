@@ -15,16 +15,10 @@ use shared::part::{Metadata, encode_vector};
 use shared::store::{Store, layout};
 use support::{Device, GOOD, Shape, Synthetic, id, vector};
 
-const SHAPE: Shape = Shape {
-    items: 50,
-    shard_size: 8,
-    dim: 16,
-};
+const SHAPE: Shape = Shape { items: 50, shard_size: 8, dim: 16 };
 
 async fn check(path: &Path, run: Option<Arc<Run>>) -> VerifyReport {
-    verify(Source::File(path.to_owned()), run, |_, _| {})
-        .await
-        .unwrap()
+    verify(Source::File(path.to_owned()), run, |_, _| {}).await.unwrap()
 }
 
 async fn merged(synthetic: &Synthetic, folder: &Path, change: impl FnOnce(&mut MergeRequest)) -> PathBuf {
@@ -67,16 +61,9 @@ impl Made {
         let width = self.ids.iter().map(|id| npz::text_width(id)).max().unwrap();
         let rows = self.ids.len() as u64;
         let mut ids = ArrayHeader::vector(Element::Text { width }, rows).to_bytes();
-        self.ids
-            .iter()
-            .for_each(|id| npz::encode_text(id, width, &mut ids));
+        self.ids.iter().for_each(|id| npz::encode_text(id, width, &mut ids));
         let mut vectors = ArrayHeader::matrix(Element::F32, rows, SHAPE.dim.into()).to_bytes();
-        vectors.extend(
-            self.vectors
-                .iter()
-                .flatten()
-                .flat_map(|value| value.to_le_bytes()),
-        );
+        vectors.extend(self.vectors.iter().flatten().flat_map(|value| value.to_le_bytes()));
         let mut counts = ArrayHeader::vector(Element::I32, rows).to_bytes();
         counts.extend(self.counts.iter().flat_map(|value| value.to_le_bytes()));
         let text = serde_json::to_string(&self.metadata).unwrap();
@@ -97,29 +84,17 @@ impl Made {
 
 /// The one wrong finding.
 fn wrong(report: &VerifyReport) -> (Check, String, Vec<[u64; 2]>) {
-    let wrong: Vec<_> = report
-        .findings
-        .iter()
-        .filter(|finding| finding.severity == Severity::Wrong)
-        .collect();
+    let wrong: Vec<_> =
+        report.findings.iter().filter(|finding| finding.severity == Severity::Wrong).collect();
     assert_eq!(wrong.len(), 1, "{report}");
     assert_eq!(report.exit_code(), ExitCode::Verification);
-    (
-        wrong[0].check,
-        wrong[0].message.clone(),
-        wrong[0].rows.ranges.clone(),
-    )
+    (wrong[0].check, wrong[0].message.clone(), wrong[0].rows.ranges.clone())
 }
 
 #[tokio::test]
 async fn what_merge_writes_is_right_in_every_form() {
     let synthetic = Synthetic::new(Store::memory(), SHAPE);
-    synthetic
-        .put_all(Device {
-            fails: Some(9),
-            ..GOOD
-        })
-        .await;
+    synthetic.put_all(Device { fails: Some(9), ..GOOD }).await;
     let forms: [fn(&mut MergeRequest); 5] = [
         |_| {},
         |request| request.output = OutputType::F16,
@@ -134,11 +109,7 @@ async fn what_merge_writes_is_right_in_every_form() {
         let path = merged(&synthetic, folder.path(), form).await;
         for run in [None, Some(synthetic.run())] {
             let report = check(&path, run).await;
-            assert_eq!(
-                (report.findings.len(), report.rows, report.failed),
-                (0, 44, 6),
-                "{report}"
-            );
+            assert_eq!((report.findings.len(), report.rows, report.failed), (0, 44, 6), "{report}");
             assert_eq!(report.exit_code(), ExitCode::Done);
         }
         numpy_agrees(folder.path());
@@ -161,12 +132,7 @@ for name in sorted(glob.glob(sys.argv[1] + '/*.npz')):
         rows += len(ids)
 print('rows', rows)
 ";
-    let Ok(output) = std::process::Command::new("python3")
-        .arg("-c")
-        .arg(script)
-        .arg(folder)
-        .output()
-    else {
+    let Ok(output) = std::process::Command::new("python3").arg("-c").arg(script).arg(folder).output() else {
         println!("skipped: python3 is missing");
         return;
     };
@@ -175,11 +141,7 @@ print('rows', rows)
         println!("skipped: numpy is missing");
         return;
     }
-    assert_eq!(
-        String::from_utf8_lossy(&output.stdout).trim(),
-        "rows 44",
-        "{error}"
-    );
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "rows 44", "{error}");
 }
 
 /// What is done to a file, and the finding: what was looked at, a word of the message, its rows.
@@ -190,56 +152,16 @@ async fn each_wrong_row_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let synthetic = Synthetic::new(Store::memory(), SHAPE);
     let made = Made::new(&synthetic);
-    assert_eq!(
-        check(&made.write(folder.path()), Some(synthetic.run()))
-            .await
-            .findings,
-        []
-    );
+    assert_eq!(check(&made.write(folder.path()), Some(synthetic.run())).await.findings, []);
     let cases: [Case; 8] = [
-        (
-            |made| made.ids[9] = made.ids[4].clone(),
-            Check::Ids,
-            "rows 4 = 9",
-            vec![[4, 4], [9, 9]],
-        ),
+        (|made| made.ids[9] = made.ids[4].clone(), Check::Ids, "rows 4 = 9", vec![[4, 4], [9, 9]]),
         (|made| made.ids[3].clear(), Check::Ids, "empty", vec![[3, 3]]),
-        (
-            |made| made.vectors[7][2] = f32::NAN,
-            Check::Norm,
-            "finite",
-            vec![[7, 7]],
-        ),
-        (
-            |made| made.vectors[8][2] += 0.1,
-            Check::Norm,
-            "norm 1",
-            vec![[8, 8]],
-        ),
-        (
-            |made| made.counts[5] = -1,
-            Check::ImageCounts,
-            "below 0",
-            vec![[5, 5]],
-        ),
-        (
-            |made| made.vectors[6] = vector(u64::MAX, SHAPE.dim, 0.0),
-            Check::Null,
-            "have images",
-            vec![[6, 6]],
-        ),
-        (
-            |made| made.metadata.count += 1,
-            Check::Metadata,
-            "count 51",
-            vec![],
-        ),
-        (
-            |made| made.metadata.null_embedding = "AA==".into(),
-            Check::Metadata,
-            "null_embedding",
-            vec![],
-        ),
+        (|made| made.vectors[7][2] = f32::NAN, Check::Norm, "finite", vec![[7, 7]]),
+        (|made| made.vectors[8][2] += 0.1, Check::Norm, "norm 1", vec![[8, 8]]),
+        (|made| made.counts[5] = -1, Check::ImageCounts, "below 0", vec![[5, 5]]),
+        (|made| made.vectors[6] = vector(u64::MAX, SHAPE.dim, 0.0), Check::Null, "have images", vec![[6, 6]]),
+        (|made| made.metadata.count += 1, Check::Metadata, "count 51", vec![]),
+        (|made| made.metadata.null_embedding = "AA==".into(), Check::Metadata, "null_embedding", vec![]),
     ];
     for (change, check_of, word, rows) in cases {
         let mut made = Made::new(&synthetic);
@@ -288,10 +210,7 @@ async fn ids_in_another_order_are_wrong_against_the_plan() {
     other.plan.fingerprint = "e".repeat(64);
     let (found, message, _) =
         wrong(&check(&Made::new(&synthetic).write(folder.path()), Some(other.run())).await);
-    assert!(
-        found == Check::Plan && message.contains("fingerprint"),
-        "{message}"
-    );
+    assert!(found == Check::Plan && message.contains("fingerprint"), "{message}");
 }
 
 #[tokio::test]
@@ -299,27 +218,12 @@ async fn a_partial_merge_is_incomplete_and_not_wrong() {
     let folder = tempfile::tempdir().unwrap();
     let synthetic = Synthetic::new(Store::memory(), SHAPE);
     for shard in [0, 2, 3, 5] {
-        synthetic
-            .put(&synthetic.part(
-                shard,
-                Device {
-                    fails: Some(4),
-                    ..GOOD
-                },
-            ))
-            .await;
+        synthetic.put(&synthetic.part(shard, Device { fails: Some(4), ..GOOD })).await;
     }
     let path = merged(&synthetic, folder.path(), |request| request.partial = true).await;
     let report = check(&path, Some(synthetic.run())).await;
-    assert_eq!(
-        (report.exit_code(), report.findings.len()),
-        (ExitCode::Incomplete, 1),
-        "{report}"
-    );
-    assert!(
-        report.findings[0].message.contains("000001, 000004, 000006"),
-        "{report}"
-    );
+    assert_eq!((report.exit_code(), report.findings.len()), (ExitCode::Incomplete, 1), "{report}");
+    assert!(report.findings[0].message.contains("000001, 000004, 000006"), "{report}");
     assert_eq!(check(&path, None).await.exit_code(), ExitCode::Done);
 }
 
@@ -374,11 +278,7 @@ async fn broken_bytes_are_wrong_and_a_missing_file_is_named() {
     let path = merged(&synthetic, folder.path(), |_| {}).await;
     let bytes = std::fs::read(&path).unwrap();
     let directory = npz::Directory::from_tail(&bytes, bytes.len() as u64).unwrap();
-    let headers: Vec<_> = directory
-        .entries
-        .iter()
-        .map(|entry| entry.offset..entry.offset + 30)
-        .collect();
+    let headers: Vec<_> = directory.entries.iter().map(|entry| entry.offset..entry.offset + 30).collect();
     for at in (0..bytes.len()).step_by(41) {
         let mut broken = bytes.clone();
         broken[at] ^= 0x40;
@@ -387,21 +287,12 @@ async fn broken_bytes_are_wrong_and_a_missing_file_is_named() {
         // Versions, times and attributes in the zip's headers mean nothing.
         let in_header =
             at as u64 >= directory.offset || headers.iter().any(|header| header.contains(&(at as u64)));
-        assert!(
-            in_header || report.exit_code() == ExitCode::Verification,
-            "byte {at}: {report}"
-        );
+        assert!(in_header || report.exit_code() == ExitCode::Verification, "byte {at}: {report}");
     }
     for length in (0..bytes.len()).step_by(97) {
         std::fs::write(&path, &bytes[..length]).unwrap();
         let report = check(&path, None).await;
-        assert!(
-            report
-                .findings
-                .iter()
-                .any(|finding| finding.check == Check::Readable),
-            "{length}: {report}"
-        );
+        assert!(report.findings.iter().any(|finding| finding.check == Check::Readable), "{length}: {report}");
     }
     std::fs::remove_file(&path).unwrap();
     let error = verify(Source::File(path), None, |_, _| {}).await.unwrap_err();
@@ -418,17 +309,9 @@ async fn files_of_several_are_checked_together() {
     })
     .await;
     let report = check(&folder.path().join("F-00001.npz"), Some(synthetic.run())).await;
-    assert_eq!(
-        (report.exit_code(), report.rows),
-        (ExitCode::Done, 20),
-        "{report}"
-    );
+    assert_eq!((report.exit_code(), report.rows), (ExitCode::Done, 20), "{report}");
     assert!(report.findings[0].message.contains("file 1 of 3"), "{report}");
-    std::fs::copy(
-        folder.path().join("F-00000.npz"),
-        folder.path().join("F-00003.npz"),
-    )
-    .unwrap();
+    std::fs::copy(folder.path().join("F-00000.npz"), folder.path().join("F-00003.npz")).unwrap();
     let report = check(&path, Some(synthetic.run())).await;
     assert_eq!(report.exit_code(), ExitCode::Verification, "{report}");
     std::fs::remove_file(folder.path().join("F-00003.npz")).unwrap();
@@ -441,14 +324,9 @@ async fn a_file_in_a_store_is_verified_there() {
     let synthetic = Synthetic::new(Store::memory(), SHAPE);
     synthetic.put_all(GOOD).await;
     let (store, key) = (synthetic.store.clone(), "out/F.npz".to_owned());
-    let request = MergeRequest::to(Destination::Object {
-        store: store.clone(),
-        key: key.clone(),
-    });
+    let request = MergeRequest::to(Destination::Object { store: store.clone(), key: key.clone() });
     merge(synthetic.run(), &request, &|_| {}).await.unwrap();
-    let report = verify(Source::Object { store, key }, Some(synthetic.run()), |_, _| {})
-        .await
-        .unwrap();
+    let report = verify(Source::Object { store, key }, Some(synthetic.run()), |_, _| {}).await.unwrap();
     assert_eq!((report.findings.len(), report.rows), (0, 50), "{report}");
     assert!(serde_json::to_string(&report).unwrap().contains("\"rows\":50"));
 }

@@ -25,11 +25,7 @@ pub fn reference_model() -> Option<PathBuf> {
 /// Writes the model of `from` to the folder `to` with its tensors in `shards` files and an index, and its
 /// config in the layout of transformers 5. The vectors it gives are the same.
 pub fn split(from: &Path, to: &Path, shards: usize) -> Result<(), Box<dyn Error>> {
-    for name in [
-        "tokenizer.json",
-        "chat_template.jinja",
-        "preprocessor_config.json",
-    ] {
+    for name in ["tokenizer.json", "chat_template.jinja", "preprocessor_config.json"] {
         std::fs::write(to.join(name), std::fs::read(from.join(name))?)?;
     }
     let mut config: Value = serde_json::from_slice(&std::fs::read(from.join("config.json"))?)?;
@@ -49,28 +45,18 @@ pub fn split(from: &Path, to: &Path, shards: usize) -> Result<(), Box<dyn Error>
             weight_map.insert(tensor.clone(), name.clone().into());
         }
         let views = shard.iter().map(|(tensor, view)| (tensor, view));
-        std::fs::write(
-            to.join(name),
-            safetensors::serialize(views, Some(metadata.clone()))?,
-        )?;
+        std::fs::write(to.join(name), safetensors::serialize(views, Some(metadata.clone()))?)?;
     }
     let index = serde_json::json!({"metadata": {"total_size": total}, "weight_map": weight_map});
-    std::fs::write(
-        to.join("model.safetensors.index.json"),
-        serde_json::to_vec_pretty(&index)?,
-    )?;
+    std::fs::write(to.join("model.safetensors.index.json"), serde_json::to_vec_pretty(&index)?)?;
     Ok(())
 }
 
 /// `rope_theta` and `rope_scaling` become `rope_parameters`.
 fn to_transformers_5(config: &mut Value) -> Result<(), Box<dyn Error>> {
-    let text = config["text_config"]
-        .as_object_mut()
-        .ok_or("the config has no text_config")?;
+    let text = config["text_config"].as_object_mut().ok_or("the config has no text_config")?;
     let theta = text.remove("rope_theta").ok_or("the config has no rope_theta")?;
-    let mut parameters = text
-        .remove("rope_scaling")
-        .ok_or("the config has no rope_scaling")?;
+    let mut parameters = text.remove("rope_scaling").ok_or("the config has no rope_scaling")?;
     parameters["rope_theta"] = theta;
     text.insert("rope_parameters".to_owned(), parameters);
     Ok(())

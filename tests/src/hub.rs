@@ -67,11 +67,8 @@ impl StandInHub {
     pub async fn start(folder: &Path, repository: &str) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let port = listener.local_addr()?.port();
-        let state = State {
-            folder: folder.to_owned(),
-            repository: repository.to_owned(),
-            ..State::default()
-        };
+        let state =
+            State { folder: folder.to_owned(), repository: repository.to_owned(), ..State::default() };
         let state = Arc::new(Mutex::new(state));
         let shared = Arc::clone(&state);
         let task = tokio::spawn(async move {
@@ -142,10 +139,7 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 
 /// Whether the stand-in keeps a file in large file storage.
 pub fn is_large(name: &str) -> bool {
-    Path::new(name)
-        .extension()
-        .is_some_and(|ending| ending == "safetensors")
-        || name == "tokenizer.json"
+    Path::new(name).extension().is_some_and(|ending| ending == "safetensors") || name == "tokenizer.json"
 }
 
 #[derive(Debug, Default)]
@@ -168,10 +162,7 @@ async fn answer(mut socket: TcpStream, port: u16, state: &Mutex<State>) -> io::R
     );
     socket.write_all(head.as_bytes()).await?;
     if request.method != "HEAD" {
-        let length = answer
-            .breaks_after
-            .unwrap_or(answer.body.len())
-            .min(answer.body.len());
+        let length = answer.breaks_after.unwrap_or(answer.body.len()).min(answer.body.len());
         socket.write_all(&answer.body[..length]).await?;
     }
     socket.shutdown().await
@@ -195,9 +186,8 @@ async fn read_request(socket: &mut TcpStream) -> io::Result<Request> {
         .filter_map(|line| line.split_once(':'))
         .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
         .collect();
-    let start = headers
-        .get("range")
-        .and_then(|range| range.strip_prefix("bytes=")?.split('-').next()?.parse().ok());
+    let start =
+        headers.get("range").and_then(|range| range.strip_prefix("bytes=")?.split('-').next()?.parse().ok());
     Ok(Request {
         method: method.to_owned(),
         path: path.to_owned(),
@@ -211,25 +201,15 @@ fn respond(request: &Request, port: u16, state: &mut State) -> Answer {
     state.requests.push(request.clone());
     if state.busy > 0 {
         state.busy -= 1;
-        return Answer {
-            status: "503 Service Unavailable",
-            ..Answer::default()
-        };
+        return Answer { status: "503 Service Unavailable", ..Answer::default() };
     }
     let path = request.path.split('?').next().unwrap_or_default().to_owned();
     if let Some(name) = path.strip_prefix("/cdn/") {
-        return if request.path.ends_with(SIGNATURE) {
-            file(name, request, state)
-        } else {
-            not_found()
-        };
+        return if request.path.ends_with(SIGNATURE) { file(name, request, state) } else { not_found() };
     }
     let expected = state.token.as_ref().map(|token| format!("Bearer {token}"));
     if expected.is_some() && expected != request.authorization {
-        return Answer {
-            status: "401 Unauthorized",
-            ..Answer::default()
-        };
+        return Answer { status: "401 Unauthorized", ..Answer::default() };
     }
     let api = format!("/api/models/{}/", state.repository);
     if let Some(rest) = path.strip_prefix(&api) {
@@ -258,10 +238,7 @@ fn respond(request: &Request, port: u16, state: &mut State) -> Answer {
 }
 
 fn not_found() -> Answer {
-    Answer {
-        status: "404 Not Found",
-        ..Answer::default()
-    }
+    Answer { status: "404 Not Found", ..Answer::default() }
 }
 
 fn json(body: String) -> Answer {
@@ -283,14 +260,10 @@ fn tree(request: &Request, state: &State) -> Answer {
     names.sort_unstable();
     let (first, second) = names.split_at(names.len() / 2);
     let is_second = request.path.ends_with("?cursor=2");
-    let entries = (if is_second { second } else { first })
-        .iter()
-        .filter_map(|name| entry(&state.folder, name));
+    let entries =
+        (if is_second { second } else { first }).iter().filter_map(|name| entry(&state.folder, name));
     let directory = r#"{"type": "directory", "oid": "d", "size": 0, "path": "assets"}"#.to_owned();
-    let body = std::iter::once(directory)
-        .chain(entries)
-        .collect::<Vec<_>>()
-        .join(",");
+    let body = std::iter::once(directory).chain(entries).collect::<Vec<_>>().join(",");
     let mut answer = json(format!("[{body}]"));
     if !is_second {
         let _ = write!(
@@ -311,9 +284,7 @@ fn entry(folder: &Path, name: &str) -> Option<String> {
     } else {
         String::new()
     };
-    Some(format!(
-        r#"{{"type": "file", "oid": "git", "size": {size}, "path": "{name}"{lfs}}}"#
-    ))
+    Some(format!(r#"{{"type": "file", "oid": "git", "size": {size}, "path": "{name}"{lfs}}}"#))
 }
 
 fn file(name: &str, request: &Request, state: &mut State) -> Answer {
@@ -321,27 +292,15 @@ fn file(name: &str, request: &Request, state: &mut State) -> Answer {
     let Some(bytes) = instead.or_else(|| std::fs::read(state.folder.join(name)).ok()) else {
         return not_found();
     };
-    let breaks_after = if request.method == "HEAD" {
-        None
-    } else {
-        state.breaks.remove(name)
-    };
-    let start = request
-        .start
-        .filter(|_| !state.ignores_ranges)
-        .map(|start| start as usize);
+    let breaks_after = if request.method == "HEAD" { None } else { state.breaks.remove(name) };
+    let start = request.start.filter(|_| !state.ignores_ranges).map(|start| start as usize);
     match start {
-        Some(start) if start >= bytes.len() => Answer {
-            status: "416 Range Not Satisfiable",
-            ..Answer::default()
-        },
+        Some(start) if start >= bytes.len() => {
+            Answer { status: "416 Range Not Satisfiable", ..Answer::default() }
+        }
         Some(start) => Answer {
             status: "206 Partial Content",
-            headers: format!(
-                "Content-Range: bytes {start}-{}/{}\r\n",
-                bytes.len() - 1,
-                bytes.len()
-            ),
+            headers: format!("Content-Range: bytes {start}-{}/{}\r\n", bytes.len() - 1, bytes.len()),
             body: bytes[start..].to_vec(),
             breaks_after,
         },

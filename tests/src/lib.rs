@@ -1,4 +1,11 @@
-//! tests
+//! What the end-to-end tests stand on: the real binaries, a real redis-server on a free port, folders
+//! that go when a test ends, and a reader of npz files that shares no code with the programs.
 
 pub mod checkpoint;
 pub mod hub;
+pub mod npz;
+pub mod program;
+pub mod redis;
+pub mod s3;
+pub mod sample;
+pub mod wait;

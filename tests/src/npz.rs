@@ -69,7 +69,7 @@ fn member(zip: &mut zip::ZipArchive<File>, name: &str) -> (Vec<usize>, Vec<u8>) 
     zip.by_name(&format!("{name}.npy")).unwrap().read_to_end(&mut bytes).unwrap();
     let mut rest = bytes.as_slice();
     let header = Header::from_reader(&mut rest).unwrap();
-    assert!(!header.fortran_order);
+    assert!(!header.layout.is_fortran());
     (header.shape, rest.to_vec())
 }
 

@@ -19,7 +19,8 @@ impl S3Server {
     /// When it is there and does not start.
     pub fn start() -> Option<Self> {
         let python = python();
-        let has_moto = Command::new(&python).args(["-c", "import moto.server"]).stderr(Stdio::null()).status();
+        let has_moto =
+            Command::new(&python).args(["-c", "import moto.server"]).stderr(Stdio::null()).status();
         if !has_moto.is_ok_and(|status| status.success()) {
             eprintln!("skipped: {python} has no moto[server] (EMBED_FLEET_PYTHON names another Python)");
             return None;

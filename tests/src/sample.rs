@@ -9,7 +9,10 @@ pub fn folder() -> Option<PathBuf> {
     if folder.join("sample").is_dir() && folder.join("reference").is_dir() {
         folder.canonicalize().ok()
     } else {
-        eprintln!("skipped: {} has no sample and reference (EMBED_FLEET_SHARED names another place)", folder.display());
+        eprintln!(
+            "skipped: {} has no sample and reference (EMBED_FLEET_SHARED names another place)",
+            folder.display()
+        );
         None
     }
 }

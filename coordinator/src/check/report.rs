@@ -182,7 +182,11 @@ pub fn render(report: &CheckReport) -> String {
 
 fn write_all(text: &mut String, report: &CheckReport) -> std::fmt::Result {
     let total = &report.total;
-    writeln!(text, "items    {} in {} files, {} without text", total.items, report.files, total.without_text)?;
+    writeln!(
+        text,
+        "items    {} in {} files, {} without text",
+        total.items, report.files, total.without_text
+    )?;
     let share = |part: u64, whole: u64| 100.0 * part as f64 / whole.max(1) as f64;
     if total.marked > 0 {
         writeln!(
@@ -207,7 +211,11 @@ fn write_all(text: &mut String, report: &CheckReport) -> std::fmt::Result {
         "matched  {} items with all their images, {} with some, {} with none ({} of these have no text and will fail)",
         total.all_found, total.some_found, total.none_found, total.nothing_to_embed
     )?;
-    writeln!(text, "unused   {} of {} files in the image roots", report.images_unused, report.images_in_roots)?;
+    writeln!(
+        text,
+        "unused   {} of {} files in the image roots",
+        report.images_unused, report.images_in_roots
+    )?;
     list(text, "missing", &report.missing)?;
     list(text, "ambiguous", &report.ambiguous)?;
     for (field, values) in &report.by {

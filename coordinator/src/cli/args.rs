@@ -39,7 +39,9 @@ impl StoreArgs {
 
     fn url(&self, file: &FileSettings) -> Result<String, Failure> {
         self.store.clone().or_else(|| file.store.clone()).ok_or_else(|| {
-            Failure::usage("no store: pass --store, set FLEET_STORE, or write store = \"...\" into embed-fleet.toml")
+            Failure::usage(
+                "no store: pass --store, set FLEET_STORE, or write store = \"...\" into embed-fleet.toml",
+            )
         })
     }
 }

@@ -35,7 +35,8 @@ pub async fn check(args: CheckArgs) -> Result<ExitCode, Failure> {
     .map_err(|error| Failure::new(ExitCode::Unexpected, error))?
     .map_err(|error| Failure::new(ExitCode::Input, error))?;
     if args.json {
-        let json = serde_json::to_string(&report).map_err(|error| Failure::new(ExitCode::Unexpected, error))?;
+        let json =
+            serde_json::to_string(&report).map_err(|error| Failure::new(ExitCode::Unexpected, error))?;
         println!("{json}");
     } else {
         print!("{}", report::render(&report));

@@ -93,7 +93,9 @@ impl EmbeddingArgs {
     /// The model as named.
     pub fn model(&self, file: &FileSettings) -> Result<ModelRef, Failure> {
         let name = self.model.clone().or_else(|| file.model.clone()).ok_or_else(|| {
-            Failure::usage("no model: pass --model, set FLEET_MODEL, or write model = \"...\" into embed-fleet.toml")
+            Failure::usage(
+                "no model: pass --model, set FLEET_MODEL, or write model = \"...\" into embed-fleet.toml",
+            )
         })?;
         name.parse().map_err(|error: shared::model::ModelError| Failure::new(error.exit_code(), error))
     }

@@ -45,7 +45,8 @@ pub async fn resume(args: ResumeArgs, file: &FileSettings) -> Result<ExitCode, F
         rebuild(&queue, &run, &record, args.failed_items).await?
     };
     if args.json {
-        let json = serde_json::to_string(&resumed).map_err(|error| Failure::new(ExitCode::Unexpected, error))?;
+        let json =
+            serde_json::to_string(&resumed).map_err(|error| Failure::new(ExitCode::Unexpected, error))?;
         println!("{json}");
     } else {
         print(&resumed, args.dry_run);

@@ -105,7 +105,7 @@ async fn finish(run: Arc<Run>, output: &OutputArgs, request: MergeRequest) -> Re
         Destination::Object { store, key } => Source::Object { store, key },
     };
     let verified = verify_with_progress(source, Some(run)).await?;
-    print!("{verified}");
+    println!("{verified}");
     Ok(match verified.exit_code() {
         ExitCode::Done => merged.exit_code(output.strict),
         wrong => wrong,

@@ -35,7 +35,11 @@ pub struct StatusArgs {
 }
 
 /// Prints the status once, or again and again.
-pub async fn status(args: StatusArgs, file: &FileSettings, stop: CancellationToken) -> Result<ExitCode, Failure> {
+pub async fn status(
+    args: StatusArgs,
+    file: &FileSettings,
+    stop: CancellationToken,
+) -> Result<ExitCode, Failure> {
     let run = planned_run(args.store.open(file)?, args.store.run(file)).await?;
     let queue = args.queue.url(file);
     loop {
@@ -54,8 +58,13 @@ async fn look(run: &Run, queue: Option<&QueueUrl>) -> Result<Status, Failure> {
         None => None,
         Some(url) => match ask(url, &run.plan).await {
             Ok(Some(status)) => return Ok(status),
-            Ok(None) => Some("the queue does not know this run: `coordinator resume` rebuilds it from the store".to_owned()),
-            Err(failure) => Some(format!("the queue does not answer ({:#}); this is what the store says", failure.error)),
+            Ok(None) => Some(
+                "the queue does not know this run: `coordinator resume` rebuilds it from the store"
+                    .to_owned(),
+            ),
+            Err(failure) => {
+                Some(format!("the queue does not answer ({:#}); this is what the store says", failure.error))
+            }
         },
     };
     let mut status = from_store(run).await?;
@@ -71,7 +80,8 @@ async fn ask(url: &QueueUrl, plan: &Plan) -> Result<Option<Status>, Failure> {
 fn print(status: &Status, args: &StatusArgs) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     if args.json {
-        let json = serde_json::to_string(status).map_err(|error| Failure::new(ExitCode::Unexpected, error))?;
+        let json =
+            serde_json::to_string(status).map_err(|error| Failure::new(ExitCode::Unexpected, error))?;
         writeln!(out, "{json}")?;
         return Ok(());
     }

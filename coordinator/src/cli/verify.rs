@@ -42,10 +42,11 @@ pub async fn verify(args: VerifyArgs, file: &FileSettings) -> Result<ExitCode, F
     };
     let report = verify_with_progress(source, run).await?;
     if args.json {
-        let json = serde_json::to_string(&report).map_err(|error| Failure::new(ExitCode::Unexpected, error))?;
+        let json =
+            serde_json::to_string(&report).map_err(|error| Failure::new(ExitCode::Unexpected, error))?;
         println!("{json}");
     } else {
-        print!("{report}");
+        println!("{report}");
     }
     Ok(report.exit_code())
 }

@@ -40,9 +40,7 @@ pub(super) struct Canvas {
 impl Canvas {
     /// A white picture.
     pub(super) fn new(width: u32, height: u32) -> Self {
-        Self {
-            image: RgbImage::from_pixel(width, height, Rgb(WHITE)),
-        }
+        Self { image: RgbImage::from_pixel(width, height, Rgb(WHITE)) }
     }
 
     pub(super) fn width(&self) -> f32 {
@@ -79,9 +77,7 @@ impl Canvas {
 
     /// A circle's outline.
     pub(super) fn circle(&mut self, centre: Point, radius: f32, width: f32, colour: Colour) {
-        self.around(centre, radius + width, colour, |distance| {
-            width / 2.0 - (distance - radius).abs()
-        });
+        self.around(centre, radius + width, colour, |distance| width / 2.0 - (distance - radius).abs());
     }
 
     /// A filled disc.
@@ -91,9 +87,7 @@ impl Canvas {
 
     /// A filled rectangle with its sides along the axes.
     pub(super) fn rectangle(&mut self, low: Point, high: Point, colour: Colour) {
-        self.shade(low, high, colour, |(x, y)| {
-            (x - low.0).min(high.0 - x).min((y - low.1).min(high.1 - y))
-        });
+        self.shade(low, high, colour, |(x, y)| (x - low.0).min(high.0 - x).min((y - low.1).min(high.1 - y)));
     }
 
     /// A filled triangle.
@@ -107,9 +101,7 @@ impl Canvas {
         };
         let low = (a.0.min(b.0).min(c.0), a.1.min(b.1).min(c.1));
         let high = (a.0.max(b.0).max(c.0), a.1.max(b.1).max(c.1));
-        self.shade(low, high, colour, |p| {
-            inside(p, a, b).min(inside(p, b, c)).min(inside(p, c, a))
-        });
+        self.shade(low, high, colour, |p| inside(p, a, b).min(inside(p, b, c)).min(inside(p, c, a)));
     }
 
     /// A whole number, its upper left corner at `at`, with digits of that height.
@@ -118,10 +110,8 @@ impl Canvas {
         for (position, digit) in value.to_string().bytes().enumerate() {
             let left = at.0 + position as f32 * unit * 1.6;
             let strokes = DIGITS[usize::from(digit - b'0')];
-            for (_, [x0, y0, x1, y1]) in STROKES
-                .iter()
-                .enumerate()
-                .filter(|(number, _)| strokes >> number & 1 == 1)
+            for (_, [x0, y0, x1, y1]) in
+                STROKES.iter().enumerate().filter(|(number, _)| strokes >> number & 1 == 1)
             {
                 let place = |x: &f32, y: &f32| (left + x * unit * 0.9, at.1 + y * unit);
                 self.line(place(x0, y0), place(x1, y1), (height / 8.0).max(1.2), colour);
@@ -130,13 +120,8 @@ impl Canvas {
     }
 
     fn around(&mut self, centre: Point, reach: f32, colour: Colour, depth: impl Fn(f32) -> f32) {
-        let (low, high) = (
-            (centre.0 - reach, centre.1 - reach),
-            (centre.0 + reach, centre.1 + reach),
-        );
-        self.shade(low, high, colour, |(x, y)| {
-            depth((x - centre.0).hypot(y - centre.1))
-        });
+        let (low, high) = ((centre.0 - reach, centre.1 - reach), (centre.0 + reach, centre.1 + reach));
+        self.shade(low, high, colour, |(x, y)| depth((x - centre.0).hypot(y - centre.1)));
     }
 
     /// Mixes the colour into every pixel of a box by `depth`: how many pixels a point lies inside the

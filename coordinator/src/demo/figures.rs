@@ -16,14 +16,8 @@ pub(super) const WHOLE: usize = 72;
 /// The number of the figure whose file is cut off in the middle.
 pub(super) const TRUNCATED: usize = WHOLE;
 
-const COLOURS: [Colour; 6] = [
-    [58, 110, 190],
-    [214, 96, 77],
-    [84, 158, 104],
-    [226, 168, 60],
-    [132, 94, 168],
-    [70, 160, 170],
-];
+const COLOURS: [Colour; 6] =
+    [[58, 110, 190], [214, 96, 77], [84, 158, 104], [226, 168, 60], [132, 94, 168], [70, 160, 170]];
 
 /// What a figure shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,11 +45,7 @@ pub fn write_figures(dir: &Path, seed: u64) -> Result<usize, DemoError> {
         make_folder(path.parent().unwrap_or(dir))?;
         let image = draw(number, seed);
         let bytes = encode(&image, is_jpeg(number)).map_err(|error| DemoError::encode(&path, &error))?;
-        let length = if number == TRUNCATED {
-            bytes.len() / 2
-        } else {
-            bytes.len()
-        };
+        let length = if number == TRUNCATED { bytes.len() / 2 } else { bytes.len() };
         write_file(&path, &bytes[..length])?;
     }
     Ok(TRUNCATED + 1)
@@ -118,19 +108,13 @@ fn draw(number: usize, seed: u64) -> RgbImage {
 /// A triangle with the lengths of its sides, pale inside.
 fn triangle(canvas: &mut Canvas, random: &mut Random) {
     let (width, height) = (canvas.width(), canvas.height());
-    let apex = (
-        width * random.within(0.2, 0.8),
-        height * random.within(0.08, 0.25),
-    );
+    let apex = (width * random.within(0.2, 0.8), height * random.within(0.08, 0.25));
     let left = (width * random.within(0.08, 0.2), height * random.within(0.8, 0.9));
     let right = (width * random.within(0.8, 0.92), height * random.within(0.8, 0.9));
     let colour = *random.choose(&COLOURS);
     canvas.triangle([apex, left, right], lighter(colour));
     canvas.path(&[apex, left, right, apex], 2.5, INK);
-    let centre = (
-        (apex.0 + left.0 + right.0) / 3.0,
-        (apex.1 + left.1 + right.1) / 3.0,
-    );
+    let centre = ((apex.0 + left.0 + right.0) / 3.0, (apex.1 + left.1 + right.1) / 3.0);
     for (from, to) in [(apex, left), (left, right), (right, apex)] {
         let middle = (from.0.midpoint(to.0), from.1.midpoint(to.1));
         let inward = |value: f32, centre: f32| value + (centre - value) * 0.28;
@@ -152,22 +136,13 @@ fn circle(canvas: &mut Canvas, random: &mut Random) {
     let on_rim = |angle: f32| (centre.0 + radius * angle.cos(), centre.1 + radius * angle.sin());
     canvas.disc(centre, radius, lighter(colour));
     canvas.circle(centre, radius, 2.5, INK);
-    let (first, second, third) = (
-        random.within(0.0, 2.0),
-        random.within(2.4, 4.2),
-        random.within(4.4, 6.0),
-    );
+    let (first, second, third) = (random.within(0.0, 2.0), random.within(2.4, 4.2), random.within(4.4, 6.0));
     canvas.line(centre, on_rim(first), 2.0, colour);
     canvas.line(on_rim(second), on_rim(third), 2.0, colour);
     for point in [centre, on_rim(first), on_rim(second), on_rim(third)] {
         canvas.disc(point, 3.5, INK);
     }
-    canvas.number(
-        random.between(2, 15) as u32,
-        (centre.0 + 8.0, centre.1 - 18.0),
-        12.0,
-        INK,
-    );
+    canvas.number(random.between(2, 15) as u32, (centre.0 + 8.0, centre.1 - 18.0), 12.0, INK);
 }
 
 /// Axes and one of four functions.
@@ -183,22 +158,11 @@ fn graph(canvas: &mut Canvas, random: &mut Random) {
     canvas.line((6.0, origin.1), (width - 6.0, origin.1), 2.0, INK);
     canvas.line((origin.0, 6.0), (origin.0, height - 6.0), 2.0, INK);
     canvas.triangle(
-        [
-            (width - 4.0, origin.1),
-            (width - 13.0, origin.1 - 5.0),
-            (width - 13.0, origin.1 + 5.0),
-        ],
+        [(width - 4.0, origin.1), (width - 13.0, origin.1 - 5.0), (width - 13.0, origin.1 + 5.0)],
         INK,
     );
-    canvas.triangle(
-        [(origin.0, 4.0), (origin.0 - 5.0, 13.0), (origin.0 + 5.0, 13.0)],
-        INK,
-    );
-    let (a, b, c) = (
-        random.within(0.3, 1.1),
-        random.within(-1.5, 1.5),
-        random.within(-2.0, 2.0),
-    );
+    canvas.triangle([(origin.0, 4.0), (origin.0 - 5.0, 13.0), (origin.0 + 5.0, 13.0)], INK);
+    let (a, b, c) = (random.within(0.3, 1.1), random.within(-1.5, 1.5), random.within(-2.0, 2.0));
     let form = random.between(0, 3);
     let function = |x: f32| match form {
         0 => a * x + c,
@@ -228,11 +192,7 @@ fn bars(canvas: &mut Canvas, random: &mut Random) {
         let value = random.between(10, 99);
         let low = left + 6.0 + bar as f32 * pitch;
         let top = floor - (floor - 26.0) * value as f32 / 100.0;
-        canvas.rectangle(
-            (low, top),
-            (low + pitch * 0.66, floor),
-            COLOURS[bar as usize % COLOURS.len()],
-        );
+        canvas.rectangle((low, top), (low + pitch * 0.66, floor), COLOURS[bar as usize % COLOURS.len()]);
         canvas.number(value as u32, (low + pitch * 0.33 - 8.0, top - 14.0), 10.0, INK);
     }
     canvas.path(&[(left, 10.0), (left, floor), (width - 10.0, floor)], 2.0, INK);
@@ -254,12 +214,7 @@ fn grid(canvas: &mut Canvas, random: &mut Random) {
             ),
             1 => {
                 let value = random.between(1, 9) as u32;
-                canvas.number(
-                    value,
-                    (corner.0 + cell * 0.4, corner.1 + cell * 0.3),
-                    cell * 0.4,
-                    INK,
-                );
+                canvas.number(value, (corner.0 + cell * 0.4, corner.1 + cell * 0.3), cell * 0.4, INK);
             }
             _ => {}
         }
@@ -293,22 +248,13 @@ mod tests {
         write_figures(second.path(), SEED).unwrap();
         for number in 0..=TRUNCATED {
             let bytes = std::fs::read(first.path().join(stored_path(number))).unwrap();
-            assert_eq!(
-                bytes,
-                std::fs::read(second.path().join(stored_path(number))).unwrap()
-            );
+            assert_eq!(bytes, std::fs::read(second.path().join(stored_path(number))).unwrap());
             if number == TRUNCATED {
-                assert!(
-                    !bytes.ends_with(&[0xff, 0xd9]),
-                    "the file ends as a whole JPEG does"
-                );
+                assert!(!bytes.ends_with(&[0xff, 0xd9]), "the file ends as a whole JPEG does");
             } else {
                 let image = image::load_from_memory(&bytes).unwrap().into_rgb8();
                 let white = image.pixels().filter(|pixel| pixel.0 == [255; 3]).count();
-                assert!(
-                    white < image.pixels().len() * 19 / 20,
-                    "figure {number} is almost empty"
-                );
+                assert!(white < image.pixels().len() * 19 / 20, "figure {number} is almost empty");
             }
         }
     }

@@ -98,12 +98,8 @@ pub fn write_items(dir: &Path, seed: u64) -> Result<Expected, DemoError> {
     for (position, part) in items.chunks(COUNT.div_ceil(2)).enumerate() {
         write_json(&dir.join(format!("items_part{}.json", position + 1)), &part)?;
     }
-    let has = |wanted: &[Oddity]| {
-        ODDITIES
-            .iter()
-            .filter(|(_, oddity)| wanted.contains(oddity))
-            .count() as u64
-    };
+    let has =
+        |wanted: &[Oddity]| ODDITIES.iter().filter(|(_, oddity)| wanted.contains(oddity)).count() as u64;
     Ok(Expected {
         items: COUNT as u64,
         with_images_named: items.iter().filter(|item| !item.images.is_empty()).count() as u64,
@@ -117,9 +113,7 @@ pub fn write_items(dir: &Path, seed: u64) -> Result<Expected, DemoError> {
 fn items(seed: u64) -> Vec<Item> {
     let mut random = Random::named(seed, "items");
     let mut used = HashSet::new();
-    (0..COUNT)
-        .map(|number| item(number, &mut random, &mut used))
-        .collect()
+    (0..COUNT).map(|number| item(number, &mut random, &mut used)).collect()
 }
 
 fn item(number: usize, random: &mut Random, used: &mut HashSet<String>) -> Item {
@@ -127,10 +121,7 @@ fn item(number: usize, random: &mut Random, used: &mut HashSet<String>) -> Item 
     let year = random.between(2005, 2024);
     let figure = random.between(0, WHOLE as i64 - 1) as usize;
     let other = (figure + 1 + random.between(0, WHOLE as i64 - 2) as usize) % WHOLE;
-    let oddity = ODDITIES
-        .iter()
-        .find(|(at, _)| *at == number)
-        .map(|(_, oddity)| *oddity);
+    let oddity = ODDITIES.iter().find(|(at, _)| *at == number).map(|(_, oddity)| *oddity);
     let has_figure = number * 7 % 10 < FIGURES_IN_TEN;
     let kind = (has_figure || oddity.is_some()).then(|| figures::kind(figure));
     let text = fresh_text(subject, kind, random, used);
@@ -150,14 +141,7 @@ fn item(number: usize, random: &mut Random, used: &mut HashSet<String>) -> Item 
         Some(Oddity::Nothing) => (None, vec![]),
     };
     let has_image = !images.is_empty();
-    Item {
-        id: format!("D{:05}", number + 1),
-        text,
-        images,
-        has_image,
-        subject,
-        year,
-    }
+    Item { id: format!("D{:05}", number + 1), text, images, has_image, subject, year }
 }
 
 /// A text that no other item has.
@@ -211,26 +195,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         write_figures(folder.path(), SEED).unwrap();
         let (expected, items) = written(SEED);
-        let mut found = Expected {
-            items: items.len() as u64,
-            ..Expected::default()
-        };
+        let mut found = Expected { items: items.len() as u64, ..Expected::default() };
         let mut without_text = 0;
         for item in &items {
             let text = item.get("text").map(|text| text.as_str().unwrap());
-            let images: Vec<&str> = item["images"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .map(|path| path.as_str().unwrap())
-                .collect();
+            let images: Vec<&str> =
+                item["images"].as_array().unwrap().iter().map(|path| path.as_str().unwrap()).collect();
             assert_eq!(item["has_image"].as_bool(), Some(!images.is_empty()));
             let exists = |named: &str| (0..=TRUNCATED).find(|&number| figures::named_path(number) == named);
             let missing = images.iter().filter(|path| exists(path).is_none()).count();
-            let usable = images
-                .iter()
-                .filter(|path| exists(path).is_some_and(|number| number < WHOLE))
-                .count();
+            let usable =
+                images.iter().filter(|path| exists(path).is_some_and(|number| number < WHOLE)).count();
             found.images_missing += missing as u64;
             found.with_images_named += u64::from(!images.is_empty());
             without_text += usize::from(text.is_none());
@@ -245,34 +220,17 @@ mod tests {
         assert_eq!(found, expected);
         assert_eq!(expected.failed, 1);
         assert!(expected.partial > 1 && expected.text_only > 1 && without_text > 1);
-        assert!(
-            items
-                .iter()
-                .any(|item| item["images"].as_array().unwrap().len() == 2)
-        );
+        assert!(items.iter().any(|item| item["images"].as_array().unwrap().len() == 2));
     }
 
     #[test]
     fn ids_and_texts_are_unique_and_both_languages_occur() {
         let items = items(SEED);
-        assert_eq!(
-            items.iter().map(|item| &item.id).collect::<BTreeSet<_>>().len(),
-            COUNT
-        );
-        let texts: Vec<&str> = items
-            .iter()
-            .filter_map(|item| item.text.as_deref())
-            .filter(|text| !text.is_empty())
-            .collect();
+        assert_eq!(items.iter().map(|item| &item.id).collect::<BTreeSet<_>>().len(), COUNT);
+        let texts: Vec<&str> =
+            items.iter().filter_map(|item| item.text.as_deref()).filter(|text| !text.is_empty()).collect();
         assert_eq!(texts.iter().collect::<BTreeSet<_>>().len(), texts.len());
-        let korean = texts
-            .iter()
-            .filter(|text| text.contains('다') || text.contains('시'))
-            .count();
-        assert!(
-            korean > 100 && texts.len() - korean > 50,
-            "{korean} of {}",
-            texts.len()
-        );
+        let korean = texts.iter().filter(|text| text.contains('다') || text.contains('시')).count();
+        assert!(korean > 100 && texts.len() - korean > 50, "{korean} of {}", texts.len());
     }
 }

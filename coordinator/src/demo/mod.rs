@@ -47,25 +47,49 @@ pub enum DemoError {
 
 impl DemoError {
     fn encode(path: &Path, reason: &impl ToString) -> Self {
-        Self::Encode {
-            path: path.to_owned(),
-            reason: reason.to_string(),
-        }
+        Self::Encode { path: path.to_owned(), reason: reason.to_string() }
     }
 }
 
-fn make_folder(path: &Path) -> Result<(), DemoError> {
-    std::fs::create_dir_all(path).map_err(|source| DemoError::Write {
-        path: path.to_owned(),
-        source,
+/// What [`make`] made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Material {
+    /// Items in all files.
+    pub items: u64,
+    /// The item files.
+    pub item_files: Vec<PathBuf>,
+    /// The folder with the figures.
+    pub images: PathBuf,
+    /// Figures in it.
+    pub figures: usize,
+    /// One of them, to look at.
+    pub example: PathBuf,
+    /// The model's folder.
+    pub model: PathBuf,
+}
+
+/// Makes everything below `dir`: `items/`, `figures/` and `model/`.
+pub fn make(dir: &Path) -> Result<Material, DemoError> {
+    let (items, images, model) = (dir.join("items"), dir.join("figures"), dir.join("model"));
+    let expected = write_items(&items, SEED)?;
+    let figures = write_figures(&images, SEED)?;
+    write_model(&model, SEED)?;
+    Ok(Material {
+        items: expected.items,
+        item_files: (1..=2).map(|part| items.join(format!("items_part{part}.json"))).collect(),
+        example: images.join(figures::stored_path(0)),
+        images,
+        figures,
+        model,
     })
 }
 
+fn make_folder(path: &Path) -> Result<(), DemoError> {
+    std::fs::create_dir_all(path).map_err(|source| DemoError::Write { path: path.to_owned(), source })
+}
+
 fn write_file(path: &Path, bytes: &[u8]) -> Result<(), DemoError> {
-    std::fs::write(path, bytes).map_err(|source| DemoError::Write {
-        path: path.to_owned(),
-        source,
-    })
+    std::fs::write(path, bytes).map_err(|source| DemoError::Write { path: path.to_owned(), source })
 }
 
 fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), DemoError> {

@@ -72,10 +72,7 @@ pub fn write_model(dir: &Path, seed: u64) -> Result<(), DemoError> {
     let views: Vec<(&str, TensorView<'_>)> = weights
         .iter()
         .map(|(tensor, bytes)| {
-            Ok((
-                tensor.name.as_str(),
-                TensorView::new(Dtype::BF16, tensor.shape.clone(), bytes)?,
-            ))
+            Ok((tensor.name.as_str(), TensorView::new(Dtype::BF16, tensor.shape.clone(), bytes)?))
         })
         .collect::<Result<_, safetensors::SafeTensorError>>()
         .map_err(|error| DemoError::encode(&path, &error))?;
@@ -122,22 +119,12 @@ struct Tensors(Vec<Tensor>);
 
 impl Tensors {
     fn add(&mut self, name: &str, shape: &[usize], offset: f64, deviation: f64) {
-        self.0.push(Tensor {
-            name: format!("model.{name}"),
-            shape: shape.to_vec(),
-            offset,
-            deviation,
-        });
+        self.0.push(Tensor { name: format!("model.{name}"), shape: shape.to_vec(), offset, deviation });
     }
 
     /// A matrix whose outputs keep the variance of its inputs.
     fn matrix(&mut self, name: &str, outputs: usize, inputs: usize) {
-        self.add(
-            &format!("{name}.weight"),
-            &[outputs, inputs],
-            0.0,
-            (inputs as f64).sqrt().recip(),
-        );
+        self.add(&format!("{name}.weight"), &[outputs, inputs], 0.0, (inputs as f64).sqrt().recip());
     }
 
     fn linear(&mut self, name: &str, outputs: usize, inputs: usize) {
@@ -177,12 +164,7 @@ fn tensors() -> Vec<Tensor> {
 fn vision(tensors: &mut Tensors) {
     let patch = [VISION_HIDDEN, 3, TEMPORAL, PATCH, PATCH];
     let inputs = (3 * TEMPORAL * PATCH * PATCH) as f64;
-    tensors.add(
-        "visual.patch_embed.proj.weight",
-        &patch,
-        0.0,
-        inputs.sqrt().recip(),
-    );
+    tensors.add("visual.patch_embed.proj.weight", &patch, 0.0, inputs.sqrt().recip());
     tensors.bias("visual.patch_embed.proj", VISION_HIDDEN);
     tensors.add("visual.pos_embed.weight", &[POSITIONS, VISION_HIDDEN], 0.0, 0.2);
     for number in 0..VISION_DEPTH {
@@ -196,36 +178,20 @@ fn vision(tensors: &mut Tensors) {
     }
     tensors.merger("visual.merger", VISION_HIDDEN);
     for number in 0..DEEPSTACK.len() {
-        tensors.merger(
-            &format!("visual.deepstack_merger_list.{number}"),
-            VISION_HIDDEN * MERGE * MERGE,
-        );
+        tensors.merger(&format!("visual.deepstack_merger_list.{number}"), VISION_HIDDEN * MERGE * MERGE);
     }
 }
 
 fn language(tensors: &mut Tensors) {
     let vocabulary = tokenizer::vocabulary();
-    tensors.add(
-        "language_model.embed_tokens.weight",
-        &[vocabulary, HIDDEN],
-        0.0,
-        0.5,
-    );
+    tensors.add("language_model.embed_tokens.weight", &[vocabulary, HIDDEN], 0.0, 0.5);
     for number in 0..LAYERS {
         let layer = format!("language_model.layers.{number}");
         tensors.rms_norm(&format!("{layer}.input_layernorm"), HIDDEN);
         tensors.rms_norm(&format!("{layer}.post_attention_layernorm"), HIDDEN);
         tensors.matrix(&format!("{layer}.self_attn.q_proj"), HEADS * HEAD_DIM, HIDDEN);
-        tensors.matrix(
-            &format!("{layer}.self_attn.k_proj"),
-            KEY_VALUE_HEADS * HEAD_DIM,
-            HIDDEN,
-        );
-        tensors.matrix(
-            &format!("{layer}.self_attn.v_proj"),
-            KEY_VALUE_HEADS * HEAD_DIM,
-            HIDDEN,
-        );
+        tensors.matrix(&format!("{layer}.self_attn.k_proj"), KEY_VALUE_HEADS * HEAD_DIM, HIDDEN);
+        tensors.matrix(&format!("{layer}.self_attn.v_proj"), KEY_VALUE_HEADS * HEAD_DIM, HIDDEN);
         tensors.matrix(&format!("{layer}.self_attn.o_proj"), HIDDEN, HEADS * HEAD_DIM);
         tensors.rms_norm(&format!("{layer}.self_attn.q_norm"), HEAD_DIM);
         tensors.rms_norm(&format!("{layer}.self_attn.k_norm"), HEAD_DIM);
@@ -326,10 +292,7 @@ mod tests {
         let bytes = std::fs::read(path).unwrap();
         let tensors = SafeTensors::deserialize(&bytes).unwrap();
         assert!(tensors.iter().all(|(_, view)| view.dtype() == Dtype::BF16));
-        tensors
-            .iter()
-            .map(|(name, view)| (name.to_owned(), view.shape().to_vec()))
-            .collect()
+        tensors.iter().map(|(name, view)| (name.to_owned(), view.shape().to_vec())).collect()
     }
 
     #[test]
@@ -341,12 +304,7 @@ mod tests {
         for entry in std::fs::read_dir(first.path()).unwrap() {
             let name = entry.unwrap().file_name();
             let bytes = std::fs::read(first.path().join(&name)).unwrap();
-            assert_eq!(
-                bytes,
-                std::fs::read(second.path().join(&name)).unwrap(),
-                "{}",
-                name.display()
-            );
+            assert_eq!(bytes, std::fs::read(second.path().join(&name)).unwrap(), "{}", name.display());
             total += bytes.len();
         }
         assert!(total < 4 << 20, "{total} bytes");
@@ -377,12 +335,7 @@ mod tests {
         };
         let (mut ours, mut theirs) = (read(folder.path()), read(&reference));
         for config in [&mut ours, &mut theirs] {
-            for name in [
-                "image_token_id",
-                "video_token_id",
-                "vision_start_token_id",
-                "vision_end_token_id",
-            ] {
+            for name in ["image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id"] {
                 assert!(config[name].take().is_u64(), "{name}");
             }
             for name in ["vocab_size", "bos_token_id", "eos_token_id"] {

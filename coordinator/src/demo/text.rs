@@ -38,21 +38,10 @@ fn korean_mathematics(random: &mut Random) -> String {
 }
 
 fn korean(random: &mut Random) -> String {
-    let place = *random.choose(&[
-        "산골 마을",
-        "바닷가",
-        "오래된 도서관",
-        "기차역",
-        "시장 골목",
-        "강가의 정자",
-    ]);
-    let theme = *random.choose(&[
-        "그리움",
-        "세월의 흐름",
-        "공동체의 따뜻함",
-        "자연에 대한 경외",
-        "배움의 기쁨",
-    ]);
+    let place =
+        *random.choose(&["산골 마을", "바닷가", "오래된 도서관", "기차역", "시장 골목", "강가의 정자"]);
+    let theme =
+        *random.choose(&["그리움", "세월의 흐름", "공동체의 따뜻함", "자연에 대한 경외", "배움의 기쁨"]);
     let (paragraph, line) = (random.between(1, 5), random.between(1, 12));
     format!(
         "다음 글은 {place}을(를) 배경으로 {theme}을(를) 노래한다. 글을 읽고 물음에 답하시오.\n\
@@ -80,14 +69,8 @@ fn science(random: &mut Random) -> String {
 }
 
 fn society(random: &mut Random) -> String {
-    let region = *random.choose(&[
-        "영동 지방",
-        "호남 평야",
-        "수도권",
-        "영남 내륙",
-        "제주도",
-        "서해안 간척지",
-    ]);
+    let region =
+        *random.choose(&["영동 지방", "호남 평야", "수도권", "영남 내륙", "제주도", "서해안 간척지"]);
     let (year, share) = (random.between(1960, 2020), random.between(5, 80));
     format!(
         "{region}의 인구 변화를 조사하였다. {year}년 이후 노년층의 비율이 {share}%가 되었다면 \

@@ -47,19 +47,13 @@ pub(super) fn vocabulary() -> usize {
 
 /// The id of an added token; `None` for any other text.
 pub(super) fn id(token: &str) -> Option<usize> {
-    ADDED
-        .iter()
-        .position(|added| *added == token)
-        .map(|position| BYTES + position)
+    ADDED.iter().position(|added| *added == token).map(|position| BYTES + position)
 }
 
 /// The content of `tokenizer.json`.
 pub(super) fn tokenizer() -> Value {
-    let vocab: serde_json::Map<String, Value> = byte_characters()
-        .into_iter()
-        .enumerate()
-        .map(|(id, c)| (c.to_string(), id.into()))
-        .collect();
+    let vocab: serde_json::Map<String, Value> =
+        byte_characters().into_iter().enumerate().map(|(id, c)| (c.to_string(), id.into())).collect();
     let added: Vec<Value> = ADDED
         .iter()
         .enumerate()
@@ -105,8 +99,7 @@ fn byte_characters() -> Vec<char> {
     let printable = |byte: u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
     let others = (0..=u8::MAX).filter(|byte| !printable(*byte)).count() as u32;
     let own = (0..=u8::MAX).filter(|byte| printable(*byte)).map(char::from);
-    own.chain((0..others).filter_map(|number| char::from_u32(0x100 + number)))
-        .collect()
+    own.chain((0..others).filter_map(|number| char::from_u32(0x100 + number))).collect()
 }
 
 #[cfg(test)]
@@ -154,29 +147,12 @@ mod tests {
         let path = folder.path().join("tokenizer.json");
         std::fs::write(&path, serde_json::to_vec(&tokenizer()).unwrap()).unwrap();
         let prompt = worker::prompt::Prompt::from_file(&path, "Represent the user's input.", 8192).unwrap();
-        assert_eq!(
-            prompt.special_tokens().image_pad as usize,
-            id("<|image_pad|>").unwrap()
-        );
-        let image = worker::embedder::PreparedImage {
-            grid_height: 4,
-            grid_width: 6,
-            pixels: [].into(),
-        };
+        assert_eq!(prompt.special_tokens().image_pad as usize, id("<|image_pad|>").unwrap());
+        let image = worker::embedder::PreparedImage { grid_height: 4, grid_width: 6, pixels: [].into() };
         let item = prompt.build(Some("그림"), vec![image]).unwrap();
-        let count = |token| {
-            item.token_ids
-                .iter()
-                .filter(|&&found| found as usize == id(token).unwrap())
-                .count()
-        };
-        assert_eq!(
-            (count("<|image_pad|>"), count("<|im_start|>"), count("<|im_end|>")),
-            (6, 3, 2)
-        );
-        assert_eq!(
-            item.token_ids.last().map(|&last| last as usize),
-            id("<|endoftext|>")
-        );
+        let count =
+            |token| item.token_ids.iter().filter(|&&found| found as usize == id(token).unwrap()).count();
+        assert_eq!((count("<|image_pad|>"), count("<|im_start|>"), count("<|im_end|>")), (6, 3, 2));
+        assert_eq!(item.token_ids.last().map(|&last| last as usize), id("<|endoftext|>"));
     }
 }

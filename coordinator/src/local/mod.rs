@@ -99,8 +99,10 @@ async fn heed(
         WorkerEnd::Finished | WorkerEnd::Draining => Ok(()),
         WorkerEnd::Stuck | WorkerEnd::Banned | WorkerEnd::QueueLost => {
             let failures = queue.snapshot().await?.map(|snapshot| snapshot.failures).unwrap_or_default();
-            let reasons: Vec<String> =
-                failures.iter().map(|failure| format!("\n  shard {}: {}", failure.shard, failure.message)).collect();
+            let reasons: Vec<String> = failures
+                .iter()
+                .map(|failure| format!("\n  shard {}: {}", failure.shard, failure.message))
+                .collect();
             Err(Failure::new(
                 ExitCode::Incomplete,
                 anyhow::anyhow!("{} shards could not be embedded:{}", failures.len(), reasons.concat()),
@@ -112,4 +114,3 @@ async fn heed(
         )),
     }
 }
-

@@ -73,10 +73,7 @@ pub(super) async fn find_candidates(run: &Run) -> Result<Candidates, MergeError>
                 candidates.damaged.insert(error.name.clone(), error.to_string());
             }
             Err(error)
-                if matches!(
-                    error.kind,
-                    PartErrorKind::OtherRun { .. } | PartErrorKind::Foreign(_)
-                ) =>
+                if matches!(error.kind, PartErrorKind::OtherRun { .. } | PartErrorKind::Foreign(_)) =>
             {
                 foreign.push(error.to_string());
             }
@@ -97,9 +94,7 @@ async fn list(run: &Run, foreign: &mut Vec<String>) -> Result<Vec<(usize, String
     let mut listed = Vec::new();
     while let Some(entry) = entries.try_next().await? {
         let directly = entry.key == format!("{folder}/{}", entry.name);
-        let position = ContentName::parse_part(&entry.name)
-            .ok()
-            .and_then(|name| run.position(name.shard));
+        let position = ContentName::parse_part(&entry.name).ok().and_then(|name| run.position(name.shard));
         match position.filter(|_| directly) {
             Some(position) => listed.push((position, entry.name, entry.size)),
             None => foreign.push(format!(
@@ -163,19 +158,11 @@ impl Candidates {
         let mut choices = Choices::default();
         let mut groups = self.by_shard.iter().peekable();
         for (position, shard) in run.shards().iter().enumerate() {
-            let group = groups
-                .next_if(|(of, _)| *of == position)
-                .map_or(&[][..], |(_, group)| group);
-            let mut sound = group
-                .iter()
-                .filter(|part| !self.damaged.contains_key(&part.name.part()))
-                .cloned();
+            let group = groups.next_if(|(of, _)| *of == position).map_or(&[][..], |(_, group)| group);
+            let mut sound =
+                group.iter().filter(|part| !self.damaged.contains_key(&part.name.part())).cloned();
             match sound.next() {
-                Some(taken) => choices.taken.push(Choice {
-                    position,
-                    taken,
-                    others: sound.collect(),
-                }),
+                Some(taken) => choices.taken.push(Choice { position, taken, others: sound.collect() }),
                 None => choices.missing.push(MissingShard {
                     shard: shard.id,
                     first_index: run.first_index(position),
@@ -189,12 +176,8 @@ impl Candidates {
 
     fn damaged_of(&self, shard: shared::ids::ShardId) -> Vec<String> {
         let of_shard = |name: &str| ContentName::parse_part(name).is_ok_and(|name| name.shard == shard);
-        let mut damaged: Vec<String> = self
-            .damaged
-            .iter()
-            .filter(|(name, _)| of_shard(name))
-            .map(|(_, how)| how.clone())
-            .collect();
+        let mut damaged: Vec<String> =
+            self.damaged.iter().filter(|(name, _)| of_shard(name)).map(|(_, how)| how.clone()).collect();
         damaged.sort();
         damaged
     }
@@ -216,10 +199,6 @@ impl Choices {
     }
 
     pub(super) fn id_width(&self) -> u64 {
-        self.taken
-            .iter()
-            .map(|choice| choice.taken.id_width)
-            .max()
-            .unwrap_or(1)
+        self.taken.iter().map(|choice| choice.taken.id_width).max().unwrap_or(1)
     }
 }

@@ -32,19 +32,11 @@ impl Destination {
                 Self::File(path.with_file_name(volume_name(&name, number)))
             }
             Self::Object { store, key } => {
-                let (folder, name) = key
-                    .rsplit_once('/')
-                    .map_or(("", key.as_str()), |(folder, name)| (folder, name));
+                let (folder, name) =
+                    key.rsplit_once('/').map_or(("", key.as_str()), |(folder, name)| (folder, name));
                 let name = volume_name(name, number);
-                let key = if folder.is_empty() {
-                    name
-                } else {
-                    format!("{folder}/{name}")
-                };
-                Self::Object {
-                    store: store.clone(),
-                    key,
-                }
+                let key = if folder.is_empty() { name } else { format!("{folder}/{name}") };
+                Self::Object { store: store.clone(), key }
             }
         }
     }
@@ -69,9 +61,7 @@ impl Destination {
         // A temporary file is the owner's alone unless told otherwise; a merged file is like any other.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        builder
-            .tempfile_in(&folder)
-            .map_err(|error| MergeError::write(&folder, error))
+        builder.tempfile_in(&folder).map_err(|error| MergeError::write(&folder, error))
     }
 
     /// Makes the written file appear under its final name. Returns its size.
@@ -134,13 +124,8 @@ mod tests {
         };
         assert_eq!(path, Path::new("a/F-00012.npz"));
         for (key, expected) in [("x/F.npz", "x/F-00000.npz"), ("F", "F-00000.npz")] {
-            let object = Destination::Object {
-                store: Store::memory(),
-                key: key.to_owned(),
-            };
-            let Destination::Object { key, .. } = object.volume(0) else {
-                panic!("an object")
-            };
+            let object = Destination::Object { store: Store::memory(), key: key.to_owned() };
+            let Destination::Object { key, .. } = object.volume(0) else { panic!("an object") };
             assert_eq!(key, expected);
         }
     }

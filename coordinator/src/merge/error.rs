@@ -85,10 +85,7 @@ pub enum MergeError {
 
 impl MergeError {
     pub(super) fn write(path: &Path, source: std::io::Error) -> Self {
-        Self::Write {
-            path: path.to_owned(),
-            source,
-        }
+        Self::Write { path: path.to_owned(), source }
     }
 
     /// How the command ends.
@@ -134,8 +131,6 @@ impl std::fmt::Display for MissingShard {
             self.first_index,
             self.first_index + self.items.max(1) - 1
         )?;
-        self.damaged
-            .iter()
-            .try_for_each(|damaged| write!(f, "; {damaged}"))
+        self.damaged.iter().try_for_each(|damaged| write!(f, "; {damaged}"))
     }
 }

@@ -68,6 +68,29 @@ pub struct FailedLine {
     pub items: Option<u64>,
 }
 
+impl std::fmt::Display for FailedLine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let status = match self.status {
+            ItemStatus::Failed => "failed",
+            ItemStatus::Partial => "partial",
+            ItemStatus::TextOnly => "text only",
+            ItemStatus::Missing => "missing",
+        };
+        match &self.id {
+            Some(id) => write!(f, "{status}: item {id:?}: ")?,
+            None => write!(f, "{status}: {} items from index {}: ", self.items.unwrap_or(1), self.index)?,
+        }
+        if self.images.is_empty() || self.status == ItemStatus::Failed {
+            f.write_str(&self.reason)?;
+        }
+        for (number, image) in self.images.iter().enumerate() {
+            let separator = if number == 0 && self.status != ItemStatus::Failed { "" } else { "; " };
+            write!(f, "{separator}{}", image.reason)?;
+        }
+        Ok(())
+    }
+}
+
 /// The lines, collected on this machine's disk and sent once the merged file is in place.
 #[derive(Debug)]
 pub(super) struct FailedList {
@@ -79,10 +102,7 @@ pub(super) struct FailedList {
 impl FailedList {
     pub(super) fn begin() -> Result<Self, MergeError> {
         let file = NamedTempFile::new().map_err(|error| MergeError::write(&std::env::temp_dir(), error))?;
-        Ok(Self {
-            file,
-            first: Vec::new(),
-        })
+        Ok(Self { file, first: Vec::new() })
     }
 
     /// Adds the items of a part, in input order.
@@ -100,11 +120,7 @@ impl FailedList {
             shard: missing.shard,
             status: ItemStatus::Missing,
             kind: None,
-            reason: if damaged.is_empty() {
-                "no part of this shard was found".to_owned()
-            } else {
-                damaged
-            },
+            reason: if damaged.is_empty() { "no part of this shard was found".to_owned() } else { damaged },
             images: Vec::new(),
             items: Some(missing.items),
         }])
@@ -139,9 +155,7 @@ impl FailedList {
             text.push(b'\n');
         }
         let file = self.file.as_file_mut();
-        let written = file
-            .seek(std::io::SeekFrom::End(0))
-            .and_then(|_| file.write_all(&text));
+        let written = file.seek(std::io::SeekFrom::End(0)).and_then(|_| file.write_all(&text));
         written.map_err(|error| MergeError::write(self.file.path(), error))
     }
 }
@@ -158,37 +172,22 @@ fn lines_of(part: &ValidPart, first_index: u64) -> Vec<FailedLine> {
         items: None,
     };
     let failures = part.metadata.failures.as_deref().unwrap_or_default();
-    let mut lines: Vec<FailedLine> = failures
-        .iter()
-        .map(|reason| line(reason, ItemStatus::Failed, Some(reason.kind)))
-        .collect();
+    let mut lines: Vec<FailedLine> =
+        failures.iter().map(|reason| line(reason, ItemStatus::Failed, Some(reason.kind))).collect();
     let dropped = part.metadata.dropped_images.as_deref().unwrap_or_default();
     for images in dropped.chunk_by(|left, right| left.index == right.index) {
-        let reasons = images.iter().map(|image| DroppedImage {
-            kind: image.kind,
-            reason: image.reason.clone(),
-        });
+        let reasons =
+            images.iter().map(|image| DroppedImage { kind: image.kind, reason: image.reason.clone() });
         let Some(row) = part.row_of(images[0].index, first_index) else {
             if let Ok(at) = failures.binary_search_by_key(&images[0].index, |reason| reason.index) {
                 lines[at].images.extend(reasons);
             }
             continue;
         };
-        let status = if part.image_count(row) > 0 {
-            ItemStatus::Partial
-        } else {
-            ItemStatus::TextOnly
-        };
+        let status = if part.image_count(row) > 0 { ItemStatus::Partial } else { ItemStatus::TextOnly };
         let count = images.len();
-        let reason = format!(
-            "{count} {} left out",
-            if count == 1 { "image was" } else { "images were" }
-        );
-        lines.push(FailedLine {
-            reason,
-            images: reasons.collect(),
-            ..line(&images[0], status, None)
-        });
+        let reason = format!("{count} {} left out", if count == 1 { "image was" } else { "images were" });
+        lines.push(FailedLine { reason, images: reasons.collect(), ..line(&images[0], status, None) });
     }
     lines.sort_by_key(|line| line.index);
     lines

@@ -12,10 +12,7 @@ use super::{Disagreement, MergeError, Run};
 #[derive(Debug)]
 pub(super) enum Loaded {
     /// The part taken, and the others found damaged, which does no harm.
-    Part {
-        part: Box<ValidPart>,
-        damaged: Vec<PartError>,
-    },
+    Part { part: Box<ValidPart>, damaged: Vec<PartError> },
     /// The part taken is damaged: another must be taken.
     Damaged(PartError),
 }
@@ -40,10 +37,7 @@ pub(super) async fn load(run: Arc<Run>, choice: Choice) -> Result<Loaded, MergeE
         }
     }
     let part = Arc::try_unwrap(part).unwrap_or_else(|shared| (*shared).clone());
-    Ok(Loaded::Part {
-        part: Box::new(part),
-        damaged,
-    })
+    Ok(Loaded::Part { part: Box::new(part), damaged })
 }
 
 async fn fetch(
@@ -61,9 +55,7 @@ async fn fetch(
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, MergeError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| MergeError::Thread(error.to_string()))
+    tokio::task::spawn_blocking(work).await.map_err(|error| MergeError::Thread(error.to_string()))
 }
 
 /// Compares the rows that both parts have.

@@ -83,13 +83,7 @@ pub struct MergeRequest {
 impl MergeRequest {
     /// One stored file in single precision of a complete run.
     pub fn to(destination: Destination) -> Self {
-        Self {
-            destination,
-            output: OutputType::F32,
-            compress: false,
-            partial: false,
-            rows_per_file: None,
-        }
+        Self { destination, output: OutputType::F32, compress: false, partial: false, rows_per_file: None }
     }
 }
 
@@ -163,10 +157,7 @@ pub async fn merge(
         let choices = candidates.choose(&run);
         if choices.taken.is_empty() || (!choices.missing.is_empty() && !request.partial) {
             let shards = run.shards().len() as u64;
-            return Err(MergeError::Incomplete {
-                missing: choices.missing,
-                shards,
-            });
+            return Err(MergeError::Incomplete { missing: choices.missing, shards });
         }
         match write(&run, request, &choices, progress).await? {
             Round::Damaged(found) => candidates.damaged.extend(found),
@@ -199,10 +190,7 @@ async fn write(
     progress: &(dyn Fn(MergeProgress) + Send + Sync),
 ) -> Result<Round, MergeError> {
     let mut writer = Writer::begin(run, request, choices)?;
-    let mut state = MergeProgress {
-        shards: choices.taken.len() as u64,
-        ..MergeProgress::default()
-    };
+    let mut state = MergeProgress { shards: choices.taken.len() as u64, ..MergeProgress::default() };
     let mut broken = Damaged::new();
     let mut missing = choices.missing.iter().peekable();
     let mut parts = futures::stream::iter(&choices.taken)
@@ -216,11 +204,7 @@ async fn write(
                 continue;
             }
         };
-        writer.damaged.extend(
-            others
-                .into_iter()
-                .map(|error| (error.name.clone(), error.to_string())),
-        );
+        writer.damaged.extend(others.into_iter().map(|error| (error.name.clone(), error.to_string())));
         if !broken.is_empty() {
             continue;
         }
@@ -251,13 +235,7 @@ async fn write(
 
 /// How many parts may be in memory ahead of the writer.
 fn parts_ahead(choices: &Choices) -> usize {
-    let largest = choices
-        .taken
-        .iter()
-        .map(|choice| choice.taken.size)
-        .max()
-        .unwrap_or(1)
-        .max(1);
+    let largest = choices.taken.iter().map(|choice| choice.taken.size).max().unwrap_or(1).max(1);
     (AHEAD / largest).clamp(1, MOST_AHEAD) as usize
 }
 
@@ -282,19 +260,9 @@ impl Writer {
             id_width: choices.id_width(),
             output: request.output,
         };
-        let sink = Sink::begin(
-            request.destination.clone(),
-            shape,
-            choices.rows(),
-            request.rows_per_file,
-            common,
-        )?;
-        Ok(Self {
-            sink,
-            failed: FailedList::begin()?,
-            damaged: Damaged::new(),
-            null: None,
-        })
+        let sink =
+            Sink::begin(request.destination.clone(), shape, choices.rows(), request.rows_per_file, common)?;
+        Ok(Self { sink, failed: FailedList::begin()?, damaged: Damaged::new(), null: None })
     }
 
     fn add(mut self, run: &Run, position: usize, part: &ValidPart) -> Result<Self, MergeError> {
@@ -319,13 +287,7 @@ impl Writer {
         }
         let (parts, devices) = ([name.clone(), part.name.part()], [by.clone(), device(part)]);
         let what = "the vector of an empty item".to_owned();
-        Err(Box::new(Disagreement {
-            what,
-            cosine,
-            parts,
-            devices,
-        })
-        .into())
+        Err(Box::new(Disagreement { what, cosine, parts, devices }).into())
     }
 }
 
@@ -349,23 +311,14 @@ async fn publish(
         let (volumes, metadata) = sink.finish()?;
         let mut files = Vec::with_capacity(volumes.len());
         for (destination, volume) in volumes {
-            let file = if compress {
-                volume.deflate(&destination)?
-            } else {
-                volume.file
-            };
+            let file = if compress { volume.deflate(&destination)? } else { volume.file };
             files.push((destination, file));
         }
         Ok((files, metadata))
     })
     .await??;
     let examples = written.failed.take_first();
-    let mut published = Published {
-        files: Vec::new(),
-        bytes: 0,
-        metadata,
-        examples,
-    };
+    let mut published = Published { files: Vec::new(), bytes: 0, metadata, examples };
     for (destination, file) in volumes {
         published.bytes += destination.publish(file).await?;
         published.files.push(destination.describe());
@@ -392,9 +345,7 @@ fn report(
         parts_sha256: choices.parts_sha256(),
         missing: choices.missing,
         damaged,
-        failed_list: run
-            .store
-            .url_of(&shared::store::layout::failed_key(&run.plan.run)),
+        failed_list: run.store.url_of(&shared::store::layout::failed_key(&run.plan.run)),
         examples: published.examples,
         bytes: published.bytes,
         seconds: started.elapsed().as_secs_f64(),

@@ -40,12 +40,7 @@ impl Run {
                 plan.counts.items
             )));
         }
-        Ok(Self {
-            store,
-            plan,
-            shards,
-            first_indexes,
-        })
+        Ok(Self { store, plan, shards, first_indexes })
     }
 
     /// The shards in input order.

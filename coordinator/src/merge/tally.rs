@@ -30,22 +30,10 @@ impl Tally {
             let row = (reason.index - first_index) as usize - position;
             row >= rows.start && (row < rows.end || last)
         };
-        self.failed += failures
-            .iter()
-            .enumerate()
-            .filter(|failure| before(*failure))
-            .count() as u64;
-        let dropped: BTreeSet<u64> = part
-            .metadata
-            .dropped_images
-            .iter()
-            .flatten()
-            .map(|reason| reason.index)
-            .collect();
-        for row in dropped
-            .into_iter()
-            .filter_map(|index| part.row_of(index, first_index))
-        {
+        self.failed += failures.iter().enumerate().filter(|failure| before(*failure)).count() as u64;
+        let dropped: BTreeSet<u64> =
+            part.metadata.dropped_images.iter().flatten().map(|reason| reason.index).collect();
+        for row in dropped.into_iter().filter_map(|index| part.row_of(index, first_index)) {
             let here = u64::from(rows.contains(&row));
             if part.image_count(row) > 0 {
                 self.partial += here;

@@ -43,22 +43,13 @@ impl VolumeWriter {
             OutputType::F16 => Element::F16,
         };
         let headers = [
-            ArrayHeader::vector(
-                Element::Text {
-                    width: shape.id_width,
-                },
-                rows,
-            ),
+            ArrayHeader::vector(Element::Text { width: shape.id_width }, rows),
             ArrayHeader::matrix(element, rows, shape.dim),
             ArrayHeader::vector(Element::I32, rows),
         ];
         let encoded = headers.each_ref().map(ArrayHeader::to_bytes);
         let size = |member: usize| encoded[member].len() as u64 + headers[member].data_bytes();
-        let layout = Layout::stored(&[
-            (MEMBERS[0], size(0)),
-            (MEMBERS[1], size(1)),
-            (MEMBERS[2], size(2)),
-        ]);
+        let layout = Layout::stored(&[(MEMBERS[0], size(0)), (MEMBERS[1], size(1)), (MEMBERS[2], size(2))]);
         let mut writer = Self {
             tally: Tally::default(),
             file: destination.temporary()?,
@@ -110,10 +101,7 @@ impl VolumeWriter {
         self.write_at(self.layout.data_offset(last), &member)?;
         let (at, directory) = self.layout.directory();
         self.write_at(at, &directory)?;
-        Ok(SealedVolume {
-            file: self.file,
-            layout: self.layout,
-        })
+        Ok(SealedVolume { file: self.file, layout: self.layout })
     }
 
     fn append(&mut self, member: usize, bytes: &[u8]) -> Result<(), MergeError> {
@@ -155,12 +143,7 @@ impl SealedVolume {
             source.seek(SeekFrom::Start(self.layout.data_offset(position)))?;
             let size = self.layout.size(position);
             let mut reader = BufReader::new(&*source).take(size);
-            members.push(npz::write_deflated_member(
-                target,
-                self.layout.name(position),
-                size,
-                &mut reader,
-            )?);
+            members.push(npz::write_deflated_member(target, self.layout.name(position), size, &mut reader)?);
         }
         let end = target.stream_position()?;
         target.write_all(&DeflatedMember::directory(&members, end))

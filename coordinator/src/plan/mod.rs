@@ -16,7 +16,8 @@ use shared::images::{ImageRoots, Match};
 use shared::items::ReadItem;
 use shared::model::ModelRecord;
 use shared::plan::{
-    EmbeddingSettings, FleetSettings, NUMERICS_VERSION, PLAN_VERSION, Plan, PlanCounts, ShardRecord, fingerprint,
+    EmbeddingSettings, FleetSettings, NUMERICS_VERSION, PLAN_VERSION, Plan, PlanCounts, ShardRecord,
+    fingerprint,
 };
 use shared::store::{Store, StoreErrorKind, layout};
 
@@ -76,7 +77,9 @@ pub async fn plan(
     let request = Arc::new(request);
     let (roots, surveyed) = {
         let (request, progress) = (Arc::clone(&request), Arc::clone(&progress));
-        tokio::task::spawn_blocking(move || survey(&request, progress.as_ref())).await.map_err(PlanningError::thread)??
+        tokio::task::spawn_blocking(move || survey(&request, progress.as_ref()))
+            .await
+            .map_err(PlanningError::thread)??
     };
     let existing = store.get_if_exists(&layout::plan_key(&surveyed.run)).await?;
     let existing = existing.map(|bytes| Plan::parse(&bytes)).transpose()?;
@@ -84,7 +87,8 @@ pub async fn plan(
     let target = existing.is_none().then(|| (store.clone(), surveyed.run.clone()));
     let packed = pack(target, &request, surveyed.counts.items, Arc::new(roots), progress).await?;
     if packed.digests != surveyed.digests {
-        let changed = surveyed.digests.iter().zip(&packed.digests).position(|(before, after)| before != after);
+        let changed =
+            surveyed.digests.iter().zip(&packed.digests).position(|(before, after)| before != after);
         let file = request.input.files.get(changed.unwrap_or(0)).cloned().unwrap_or_default();
         return Err(shared::items::InputError::Changed { file }.into());
     }
@@ -127,7 +131,11 @@ pub async fn plan(
 async fn write(store: &Store, plan: &Plan, lines: Vec<u8>) -> Result<(), PlanningError> {
     let key = layout::shards_key(&plan.run);
     store.put_new(&key, lines.into()).await.map_err(|error| {
-        if error.kind == StoreErrorKind::Conflict { PlanningError::OtherShards { run: plan.run.clone() } } else { error.into() }
+        if error.kind == StoreErrorKind::Conflict {
+            PlanningError::OtherShards { run: plan.run.clone() }
+        } else {
+            error.into()
+        }
     })?;
     store.put_new(&layout::plan_key(&plan.run), plan.to_json()?.into()).await?;
     Ok(())
@@ -174,7 +182,10 @@ fn run_id(request: &PlanRequest, files: &[String], images: &str) -> Result<RunId
         &request.embedding,
         files.iter().map(String::as_str).chain([images]),
     );
-    let mapping = format!("{:?}", (&request.input.mapping.id, &request.input.mapping.text, &request.input.mapping.images));
+    let mapping = format!(
+        "{:?}",
+        (&request.input.mapping.id, &request.input.mapping.text, &request.input.mapping.images)
+    );
     let text = format!("{settings} {} {mapping}", request.fleet.shard_size);
     Ok(sha256_hex(text.as_bytes())[..12].parse()?)
 }

@@ -119,7 +119,13 @@ fn build(shard: ShardId, items: Vec<ReadItem>, roots: &ImageRoots) -> Result<Rea
             };
             images.push(BundleImage::new(entry, path));
         }
-        builder.add_item(BundleItem { index: read.index, id: read.item.id, text: read.item.text, images, missing });
+        builder.add_item(BundleItem {
+            index: read.index,
+            id: read.item.id,
+            text: read.item.text,
+            images,
+            missing,
+        });
     }
     let items = builder.items();
     let (bytes, ids_sha256) = builder.finish().map_err(PlanningError::Pack)?;

@@ -42,11 +42,7 @@ pub fn queue_settings(plan: &Plan) -> QueueSettings {
 }
 
 /// Adds every shard the queue lacks, those with a part as done. Returns how many were new.
-pub async fn add_missing(
-    queue: &dyn Queue,
-    run: &Run,
-    record: &Record,
-) -> Result<u64, Failure> {
+pub async fn add_missing(queue: &dyn Queue, run: &Run, record: &Record) -> Result<u64, Failure> {
     let settings = queue_settings(&run.plan);
     let mut added = 0;
     for chunk in run.shards().chunks(SHARDS_A_CALL) {

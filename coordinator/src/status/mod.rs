@@ -119,7 +119,11 @@ pub async fn from_store(run: &Run) -> Result<Status, Failure> {
         model: plan.model.name.clone(),
         dim: plan.embedding.dim,
         state: None,
-        shards: ShardCounts { done, pending: plan.counts.shards.saturating_sub(done), ..ShardCounts::default() },
+        shards: ShardCounts {
+            done,
+            pending: plan.counts.shards.saturating_sub(done),
+            ..ShardCounts::default()
+        },
         items_total: plan.counts.items,
         items_done,
         items_failed,

@@ -29,9 +29,7 @@ pub(super) struct Groups {
 
 impl Duplicates {
     pub(super) fn new() -> Self {
-        Self {
-            buckets: vec![Vec::new(); 256],
-        }
+        Self { buckets: vec![Vec::new(); 256] }
     }
 
     /// Adds a row. Rows from 2^32 on are not told apart from the last one that is.
@@ -41,13 +39,7 @@ impl Duplicates {
             bucket.reserve_exact(bucket.len() / 4 + 16);
         }
         let row = u32::try_from(row).unwrap_or(u32::MAX);
-        bucket.push([
-            (hash >> 96) as u32,
-            (hash >> 64) as u32,
-            (hash >> 32) as u32,
-            hash as u32,
-            row,
-        ]);
+        bucket.push([(hash >> 96) as u32, (hash >> 64) as u32, (hash >> 32) as u32, hash as u32, row]);
     }
 
     /// The groups of equal hashes. Takes no more memory than the hashes.
@@ -56,19 +48,12 @@ impl Duplicates {
         for bucket in &mut self.buckets {
             // The row is last in the entry, so that the rows of a group come out in order.
             bucket.sort_unstable();
-            for equal in bucket
-                .chunk_by(|left, right| left[..4] == right[..4])
-                .filter(|equal| equal.len() > 1)
+            for equal in
+                bucket.chunk_by(|left, right| left[..4] == right[..4]).filter(|equal| equal.len() > 1)
             {
                 groups.count += 1;
                 groups.rows += equal.len() as u64;
-                groups.shown.push(
-                    equal
-                        .iter()
-                        .take(SHOWN)
-                        .map(|entry| u64::from(entry[4]))
-                        .collect(),
-                );
+                groups.shown.push(equal.iter().take(SHOWN).map(|entry| u64::from(entry[4])).collect());
                 if groups.shown.len() == 2 * SHOWN {
                     groups.shorten();
                 }
@@ -91,10 +76,7 @@ impl Groups {
     pub(super) fn rows(&self) -> Rows {
         let mut shown: Vec<u64> = self.shown.iter().flatten().copied().collect();
         shown.sort_unstable();
-        Rows {
-            count: self.rows,
-            ..shown.into_iter().collect()
-        }
+        Rows { count: self.rows, ..shown.into_iter().collect() }
     }
 
     /// The groups for a person: `rows 3 = 9; rows 4 = 8 = 11`.
@@ -114,12 +96,8 @@ impl Groups {
 /// A hash of a vector's bytes: fast, and good enough for what is only reported. Two lanes of folded
 /// multiplication (the step of wyhash), each over half of the words.
 pub(super) fn hash_row(bytes: &[u8]) -> u128 {
-    const KEYS: [u64; 4] = [
-        0xa076_1d64_78bd_642f,
-        0xe703_7ed1_a0b4_28db,
-        0x8ebc_6af0_9c88_c6e3,
-        0x5899_65cc_7537_4cc3,
-    ];
+    const KEYS: [u64; 4] =
+        [0xa076_1d64_78bd_642f, 0xe703_7ed1_a0b4_28db, 0x8ebc_6af0_9c88_c6e3, 0x5899_65cc_7537_4cc3];
     let (mut left, mut right) = (KEYS[0] ^ bytes.len() as u64, KEYS[1]);
     let mut blocks = bytes.chunks_exact(32);
     for block in &mut blocks {

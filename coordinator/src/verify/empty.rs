@@ -40,19 +40,15 @@ pub(super) async fn check_empty_items(
         match read_items(run, position).await? {
             None => rows.iter().for_each(|row| unknown.push(*row)),
             Some(items) => {
-                let embedded: Vec<&BundleItem> = items
-                    .iter()
-                    .filter(|item| failed.binary_search(&item.index).is_err())
-                    .collect();
+                let embedded: Vec<&BundleItem> =
+                    items.iter().filter(|item| failed.binary_search(&item.index).is_err()).collect();
                 let empty = |row: u64| {
                     let item = embedded.get((row - bounds[0]) as usize);
                     item.is_some_and(|item| {
                         item.text.is_none() && item.images.is_empty() && item.missing.is_empty()
                     })
                 };
-                rows.iter()
-                    .filter(|row| !empty(**row))
-                    .for_each(|row| full.push(*row));
+                rows.iter().filter(|row| !empty(**row)).for_each(|row| full.push(*row));
             }
         }
     }
@@ -76,18 +72,10 @@ async fn failed_indexes(
     first: u64,
     items: u64,
 ) -> Result<(Absent, Vec<u64>), VerifyError> {
-    let read = move || {
-        absent
-            .failed_indexes(first, items)
-            .map(|indexes| (absent, indexes))
-    };
-    let joined = tokio::task::spawn_blocking(read)
-        .await
-        .map_err(|error| VerifyError::Thread(error.to_string()))?;
-    joined.map_err(|source| VerifyError::Read {
-        name: "failed.jsonl".to_owned(),
-        source,
-    })
+    let read = move || absent.failed_indexes(first, items).map(|indexes| (absent, indexes));
+    let joined =
+        tokio::task::spawn_blocking(read).await.map_err(|error| VerifyError::Thread(error.to_string()))?;
+    joined.map_err(|source| VerifyError::Read { name: "failed.jsonl".to_owned(), source })
 }
 
 /// The items of a shard from the head of its bundle; `None` where the bundle is gone or not one.
@@ -102,9 +90,8 @@ async fn read_items(run: &Run, position: usize) -> Result<Option<Vec<BundleItem>
         return Ok(None);
     }
     let header = run.store.get_range(&key, 0..HEADER).await?;
-    let length = header
-        .get(124..135)
-        .and_then(|octal| u64::from_str_radix(std::str::from_utf8(octal).ok()?, 8).ok());
+    let length =
+        header.get(124..135).and_then(|octal| u64::from_str_radix(std::str::from_utf8(octal).ok()?, 8).ok());
     let Some(length) =
         length.filter(|length| header.starts_with(b"items.jsonl\0") && HEADER + length <= size)
     else {

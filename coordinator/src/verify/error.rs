@@ -32,14 +32,8 @@ impl VerifyError {
             Self::Missing(_) => ExitCode::Input,
             Self::Store(_) => ExitCode::Unreachable,
             Self::Read { source, .. } => {
-                let store = source
-                    .get_ref()
-                    .and_then(|inner| inner.downcast_ref::<StoreError>());
-                if store.is_some() {
-                    ExitCode::Unreachable
-                } else {
-                    ExitCode::Unexpected
-                }
+                let store = source.get_ref().and_then(|inner| inner.downcast_ref::<StoreError>());
+                if store.is_some() { ExitCode::Unreachable } else { ExitCode::Unexpected }
             }
             Self::Thread(_) => ExitCode::Unexpected,
         }

@@ -56,9 +56,8 @@ pub async fn verify(
         let (run, runtime) = (run.clone(), runtime.clone());
         move || Pass::new(run.as_deref(), &runtime).read(&source, &progress)
     };
-    let read = tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| VerifyError::Thread(error.to_string()))??;
+    let read =
+        tokio::task::spawn_blocking(work).await.map_err(|error| VerifyError::Thread(error.to_string()))??;
     let mut report = read.report;
     if let Some(run) = run.filter(|_| !read.null.is_empty() && !read.first_rows.is_empty()) {
         let absent = {

@@ -38,14 +38,7 @@ pub(super) struct Passed {
 impl<'a> Pass<'a> {
     pub(super) fn new(run: Option<&'a Run>, runtime: &'a Handle) -> Self {
         let (report, checks) = (VerifyReport::default(), Checks::new());
-        Self {
-            run,
-            runtime,
-            checks,
-            report,
-            first: None,
-            files: 0,
-        }
+        Self { run, runtime, checks, report, first: None, files: 0 }
     }
 
     /// Reads the file of this name, or the files that it was cut into.
@@ -62,10 +55,7 @@ impl<'a> Pass<'a> {
             match self.file(number as u64, file, *size) {
                 Ok(()) => {}
                 Err(Stop::Io(source)) => {
-                    return Err(VerifyError::Read {
-                        name: file.describe(),
-                        source,
-                    });
+                    return Err(VerifyError::Read { name: file.describe(), source });
                 }
                 Err(Stop::Wrong(error)) => {
                     // What was found before still counts, but for what compares with the plan.
@@ -78,18 +68,12 @@ impl<'a> Pass<'a> {
             self.report.bytes += size;
             progress(self.report.bytes, total);
         }
-        self.finish().map_err(|source| VerifyError::Read {
-            name: "failed.jsonl".to_owned(),
-            source,
-        })
+        self.finish().map_err(|source| VerifyError::Read { name: "failed.jsonl".to_owned(), source })
     }
 
     fn find(&self, source: &Source) -> Result<Vec<(Source, u64)>, VerifyError> {
         let size = |file: &Source| {
-            let read = |source| VerifyError::Read {
-                name: file.describe(),
-                source,
-            };
+            let read = |source| VerifyError::Read { name: file.describe(), source };
             file.size(self.runtime).map_err(read)
         };
         if let Some(size) = size(source)? {
@@ -127,14 +111,7 @@ impl<'a> Pass<'a> {
             self.checks.plan = Some(PlanCheck::new(run, absent));
         }
         let is_last = number + 1 == self.files;
-        self.checks.read(
-            source,
-            self.runtime,
-            directory,
-            metadata.as_ref(),
-            is_last,
-            &mut self.report,
-        )
+        self.checks.read(source, self.runtime, directory, metadata.as_ref(), is_last, &mut self.report)
     }
 
     /// What the metadata says of the file as one of several, and of the run.
@@ -144,10 +121,7 @@ impl<'a> Pass<'a> {
         if metadata.version != PART_VERSION {
             wrong(
                 &mut self.report,
-                format!(
-                    "the metadata has version {}, not {PART_VERSION}",
-                    metadata.version
-                ),
+                format!("the metadata has version {}, not {PART_VERSION}", metadata.version),
             );
         }
         match metadata.volume {
@@ -156,8 +130,7 @@ impl<'a> Pass<'a> {
                     "this is file {} of {}; only all of them together can be compared with a plan",
                     volume.number, volume.of
                 );
-                self.report
-                    .add(Severity::Note, Check::Plan, what, Rows::default());
+                self.report.add(Severity::Note, Check::Plan, what, Rows::default());
             }
             Some(volume) => {
                 let expected = (number, self.files, self.checks.rows);
@@ -170,10 +143,7 @@ impl<'a> Pass<'a> {
                 }
             }
             None if self.files > 1 => {
-                wrong(
-                    &mut self.report,
-                    format!("file {number} of {} is a whole by itself", self.files),
-                );
+                wrong(&mut self.report, format!("file {number} of {} is a whole by itself", self.files));
             }
             None => {}
         }
@@ -184,17 +154,12 @@ impl<'a> Pass<'a> {
         }
         let first = self.first.get_or_insert_with(|| metadata.clone());
         if (&first.parts_sha256, &first.fingerprint) != (&metadata.parts_sha256, &metadata.fingerprint) {
-            wrong(
-                &mut self.report,
-                format!("file {number} was merged from other parts than the first"),
-            );
+            wrong(&mut self.report, format!("file {number} was merged from other parts than the first"));
         }
     }
 
     fn finish(self) -> io::Result<Passed> {
-        let Self {
-            checks, mut report, ..
-        } = self;
+        let Self { checks, mut report, .. } = self;
         report.rows = checks.rows;
         report.with_image = checks.with_image;
         let first_rows = match checks.plan {
@@ -211,11 +176,7 @@ impl<'a> Pass<'a> {
         }
         let vectors = checks.vectors;
         if vectors.not_finite.count > 0 {
-            report.wrong(
-                Check::Norm,
-                "vectors have components that are not finite",
-                vectors.not_finite,
-            );
+            report.wrong(Check::Norm, "vectors have components that are not finite", vectors.not_finite);
         }
         if vectors.not_unit.count > 0 {
             let what = format!("vectors do not have norm 1, the worst has {}", vectors.worst_norm);
@@ -230,27 +191,14 @@ impl<'a> Pass<'a> {
         }
         if !vectors.null.is_empty() {
             let rows = vectors.null.iter().copied().collect();
-            report.add(
-                Severity::Note,
-                Check::Null,
-                "vectors equal that of an empty item",
-                rows,
-            );
+            report.add(Severity::Note, Check::Null, "vectors equal that of an empty item", rows);
         }
         let identical = vectors.duplicates.groups();
         if identical.count > 0 {
-            let what = format!(
-                "{} vectors occur more than once: {}",
-                identical.count,
-                identical.describe()
-            );
+            let what = format!("{} vectors occur more than once: {}", identical.count, identical.describe());
             report.add(Severity::Note, Check::Identical, what, identical.rows());
         }
-        Ok(Passed {
-            report,
-            null: vectors.null,
-            first_rows,
-        })
+        Ok(Passed { report, null: vectors.null, first_rows })
     }
 }
 
@@ -260,11 +208,6 @@ pub(super) fn open_absent(run: &Run, runtime: &Handle) -> Result<Absent, VerifyE
     if runtime.block_on(run.store.size(&key))?.is_none() {
         return Ok(Absent::new(Box::new(io::empty())));
     }
-    let read = |source| VerifyError::Read {
-        name: run.store.url_of(&key),
-        source,
-    };
-    Ok(Absent::new(Box::new(
-        ObjectReader::open(runtime, &run.store, &key).map_err(read)?,
-    )))
+    let read = |source| VerifyError::Read { name: run.store.url_of(&key), source };
+    Ok(Absent::new(Box::new(ObjectReader::open(runtime, &run.store, &key).map_err(read)?)))
 }

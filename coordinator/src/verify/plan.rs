@@ -31,10 +31,7 @@ impl Iterator for Lines {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             self.line.clear();
-            match (&mut self.reader)
-                .take(MAX_LINE)
-                .read_until(b'\n', &mut self.line)
-            {
+            match (&mut self.reader).take(MAX_LINE).read_until(b'\n', &mut self.line) {
                 Err(error) => return Some(Err(error)),
                 Ok(0) => return None,
                 Ok(_) => {}
@@ -57,21 +54,13 @@ impl Iterator for Lines {
 impl Absent {
     /// Reads the lines of a stream; of none where there is no list.
     pub(super) fn new(reader: Box<dyn Read + Send>) -> Self {
-        Self {
-            lines: Lines {
-                reader: BufReader::new(reader),
-                line: Vec::new(),
-            }
-            .peekable(),
-        }
+        Self { lines: Lines { reader: BufReader::new(reader), line: Vec::new() }.peekable() }
     }
 
     /// The line that speaks of `index`. Lines before it speak of no item of the plan and are passed.
     fn take(&mut self, index: u64) -> io::Result<Option<FailedLine>> {
         loop {
-            let due = self
-                .lines
-                .next_if(|line| line.as_ref().map_or(true, |line| line.index <= index));
+            let due = self.lines.next_if(|line| line.as_ref().map_or(true, |line| line.index <= index));
             match due {
                 None => return Ok(None),
                 Some(line) => {
@@ -158,11 +147,7 @@ impl<'a> PlanCheck<'a> {
             );
         }
         if self.extra.count > 0 {
-            report.wrong(
-                Check::Plan,
-                "there are more rows than the plan has items",
-                self.extra,
-            );
+            report.wrong(Check::Plan, "there are more rows than the plan has items", self.extra);
         }
         if self.position < self.run.shards().len() {
             let items = self.run.plan.counts.items - self.index;
@@ -245,9 +230,5 @@ impl<'a> PlanCheck<'a> {
 
 fn shortened(names: &[String]) -> String {
     let shown = names.iter().take(20).cloned().collect::<Vec<_>>().join(", ");
-    if names.len() > 20 {
-        format!("{shown} and {} more", names.len() - 20)
-    } else {
-        shown
-    }
+    if names.len() > 20 { format!("{shown} and {} more", names.len() - 20) } else { shown }
 }

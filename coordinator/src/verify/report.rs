@@ -81,26 +81,10 @@ impl fmt::Display for Rows {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = self.ranges.iter().take(10);
         let ranges: Vec<String> = shown
-            .map(|[first, last]| {
-                if first == last {
-                    first.to_string()
-                } else {
-                    format!("{first} to {last}")
-                }
-            })
+            .map(|[first, last]| if first == last { first.to_string() } else { format!("{first} to {last}") })
             .collect();
-        write!(
-            f,
-            "{} {} {}",
-            self.count,
-            if self.count == 1 { "row:" } else { "rows:" },
-            ranges.join(", ")
-        )?;
-        if self.ranges.len() > 10 {
-            f.write_str(", ...")
-        } else {
-            Ok(())
-        }
+        write!(f, "{} {} {}", self.count, if self.count == 1 { "row:" } else { "rows:" }, ranges.join(", "))?;
+        if self.ranges.len() > 10 { f.write_str(", ...") } else { Ok(()) }
     }
 }
 
@@ -141,9 +125,7 @@ pub struct VerifyReport {
 impl VerifyReport {
     /// Whether nothing is wrong.
     pub fn is_right(&self) -> bool {
-        self.findings
-            .iter()
-            .all(|finding| finding.severity != Severity::Wrong)
+        self.findings.iter().all(|finding| finding.severity != Severity::Wrong)
     }
 
     /// How the command ends.
@@ -159,12 +141,7 @@ impl VerifyReport {
     }
 
     pub(super) fn add(&mut self, severity: Severity, check: Check, message: impl Into<String>, rows: Rows) {
-        self.findings.push(Finding {
-            severity,
-            check,
-            message: message.into(),
-            rows,
-        });
+        self.findings.push(Finding { severity, check, message: message.into(), rows });
     }
 
     pub(super) fn wrong(&mut self, check: Check, message: impl Into<String>, rows: Rows) {
@@ -195,10 +172,6 @@ impl fmt::Display for VerifyReport {
             }
             writeln!(f)?;
         }
-        f.write_str(if self.is_right() {
-            "nothing is wrong"
-        } else {
-            "the file is wrong"
-        })
+        f.write_str(if self.is_right() { "nothing is wrong" } else { "the file is wrong" })
     }
 }

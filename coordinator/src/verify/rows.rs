@@ -73,9 +73,7 @@ impl RowChecks {
                 }
                 let _ = give_back.try_send(bytes);
             }
-            reader
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }
 

@@ -67,9 +67,7 @@ impl Source {
                 Ok(bytes)
             }
             Self::Object { store, key } => {
-                let bytes = runtime
-                    .block_on(store.get_range(key, start..size))
-                    .map_err(io::Error::other)?;
+                let bytes = runtime.block_on(store.get_range(key, start..size)).map_err(io::Error::other)?;
                 Ok(bytes.to_vec())
             }
         }
@@ -86,10 +84,7 @@ impl Source {
     fn as_destination(&self) -> Destination {
         match self {
             Self::File(path) => Destination::File(path.clone()),
-            Self::Object { store, key } => Destination::Object {
-                store: store.clone(),
-                key: key.clone(),
-            },
+            Self::Object { store, key } => Destination::Object { store: store.clone(), key: key.clone() },
         }
     }
 }
@@ -104,11 +99,7 @@ pub(super) struct ObjectReader {
 impl ObjectReader {
     pub(super) fn open(runtime: &Handle, store: &Store, key: &str) -> io::Result<Self> {
         let stream = runtime.block_on(store.stream(key)).map_err(io::Error::other)?;
-        Ok(Self {
-            runtime: runtime.clone(),
-            stream,
-            chunk: bytes::Bytes::new(),
-        })
+        Ok(Self { runtime: runtime.clone(), stream, chunk: bytes::Bytes::new() })
     }
 }
 

@@ -40,12 +40,7 @@ pub struct Device {
     pub null_tilt: f32,
 }
 
-pub const GOOD: Device = Device {
-    name: "CPU (AVX2)",
-    tilt: 0.0,
-    fails: None,
-    null_tilt: 0.0,
-};
+pub const GOOD: Device = Device { name: "CPU (AVX2)", tilt: 0.0, fails: None, null_tilt: 0.0 };
 
 /// An id with a Korean letter and a width that depends on the index.
 pub fn id(index: u64) -> String {
@@ -64,15 +59,8 @@ pub fn vector(seed: u64, dim: u32, tilt: f32) -> Vec<f32> {
         })
         .collect();
     values[0] += tilt * 10.0;
-    let norm = values
-        .iter()
-        .map(|value| f64::from(*value).powi(2))
-        .sum::<f64>()
-        .sqrt();
-    values
-        .iter()
-        .map(|value| (f64::from(*value) / norm) as f32)
-        .collect()
+    let norm = values.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
+    values.iter().map(|value| (f64::from(*value) / norm) as f32).collect()
 }
 
 impl Synthetic {
@@ -83,11 +71,7 @@ impl Synthetic {
             let items = shape.shard_size.min(shape.items - first);
             let ids: String = (first..first + items).map(|index| id(index) + "\n").collect();
             let shard = ShardId(shards.len() as u64);
-            let bundle = ContentName {
-                shard,
-                sha: Sha16::of(ids.as_bytes()),
-            }
-            .bundle();
+            let bundle = ContentName { shard, sha: Sha16::of(ids.as_bytes()) }.bundle();
             shards.push(ShardRecord {
                 id: shard,
                 bundle,
@@ -97,12 +81,7 @@ impl Synthetic {
             });
             first += items;
         }
-        Self {
-            store,
-            plan: plan(shape, shards.len() as u64),
-            shards,
-            shape,
-        }
+        Self { store, plan: plan(shape, shards.len() as u64), shards, shape }
     }
 
     pub fn run(&self) -> Arc<Run> {
@@ -122,9 +101,7 @@ impl Synthetic {
         let mut builder = PartBuilder::new(&self.plan, record.id, first, ids);
         for index in (first..first + record.items).rev() {
             if device.fails.is_some_and(|every| index % every == 0) {
-                builder
-                    .fail(index, ReasonKind::NothingToEmbed, "nothing usable")
-                    .unwrap();
+                builder.fail(index, ReasonKind::NothingToEmbed, "nothing usable").unwrap();
                 continue;
             }
             let position = index - first;
@@ -134,17 +111,9 @@ impl Synthetic {
                 _ => (index % 2 * 2) as u32,
             };
             if position == 1 || position == 2 {
-                builder
-                    .drop_image(index, ReasonKind::Missing, "no entry matches a.png")
-                    .unwrap();
+                builder.drop_image(index, ReasonKind::Missing, "no entry matches a.png").unwrap();
             }
-            builder
-                .row(
-                    index,
-                    &vector(index, self.plan.embedding.dim, device.tilt),
-                    images,
-                )
-                .unwrap();
+            builder.row(index, &vector(index, self.plan.embedding.dim, device.tilt), images).unwrap();
         }
         let origin = Origin {
             device: device.name.to_owned(),
@@ -194,15 +163,8 @@ fn plan(shape: Shape, shards: u64) -> Plan {
             dim: shape.dim,
             text_template: None,
         },
-        fleet: FleetSettings {
-            shard_size: shape.shard_size,
-            lease_seconds: 60.0,
-        },
-        counts: PlanCounts {
-            items: shape.items,
-            shards,
-            ..PlanCounts::default()
-        },
+        fleet: FleetSettings { shard_size: shape.shard_size, lease_seconds: 60.0 },
+        counts: PlanCounts { items: shape.items, shards, ..PlanCounts::default() },
         shards_sha256: "0".repeat(64),
     }
 }
