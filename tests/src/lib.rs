@@ -1,6 +1,9 @@
 //! What the end-to-end tests stand on: the real binaries, a real redis-server on a free port, folders
 //! that go when a test ends, and a reader of npz files that shares no code with the programs.
 
+// Everything here is test code, where an unwrap is an assertion.
+#![allow(clippy::unwrap_used)]
+
 pub mod checkpoint;
 pub mod hub;
 pub mod npz;

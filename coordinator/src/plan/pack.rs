@@ -109,13 +109,12 @@ fn build(shard: ShardId, items: Vec<ReadItem>, roots: &ImageRoots) -> Result<Rea
                 missing.push(path);
                 continue;
             };
-            let entry = match entries.get(&found) {
-                Some(entry) => entry.clone(),
-                None => {
-                    let entry = builder.add_image(roots.read(found)?.into());
-                    entries.insert(found, entry.clone());
-                    entry
-                }
+            let entry = if let Some(entry) = entries.get(&found) {
+                entry.clone()
+            } else {
+                let entry = builder.add_image(roots.read(found)?.into());
+                entries.insert(found, entry.clone());
+                entry
             };
             images.push(BundleImage::new(entry, path));
         }

@@ -237,11 +237,11 @@ impl Central {
         let Some(mut wide) = zip64_field(extra) else { return entry };
         // Only fields that do not fit 32 bits stand there, in this order.
         for field in [&mut entry.size, &mut entry.packed, &mut entry.offset] {
-            if *field == u64::from(u32::MAX) {
-                if let Some(value) = u64_at(wide, 0) {
-                    *field = value;
-                    wide = &wide[8..];
-                }
+            if *field == u64::from(u32::MAX)
+                && let Some(value) = u64_at(wide, 0)
+            {
+                *field = value;
+                wide = &wide[8..];
             }
         }
         entry

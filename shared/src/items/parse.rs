@@ -188,7 +188,7 @@ impl<'de> Visitor<'de> for RawItem<'_> {
             match role {
                 Some(Role::Id(rank)) if better(&raw.id, rank) => raw.id = Some((rank, field, value)),
                 Some(Role::Images(rank)) if better(&raw.images, rank) => {
-                    raw.images = Some((rank, field, value))
+                    raw.images = Some((rank, field, value));
                 }
                 Some(Role::Text) => raw.text = Some(value),
                 Some(Role::HasImage) => raw.has_image = value.as_bool(),

@@ -226,7 +226,7 @@ impl Store {
     fn path(&self, key: &str) -> Path {
         key.split('/')
             .filter(|segment| !segment.is_empty())
-            .fold(self.prefix.clone(), |path, segment| path.join(segment))
+            .fold(self.prefix.clone(), object_store::path::Path::join)
     }
 
     fn listed(&self, meta: &object_store::ObjectMeta) -> Listed {

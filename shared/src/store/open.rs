@@ -1,6 +1,6 @@
 //! From a URL to a backend.
 
-use std::path::PathBuf;
+use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
@@ -36,7 +36,7 @@ enum Location {
 pub(super) fn open(url: &str, missing: MissingFolder) -> Result<Store, StoreError> {
     match locate(url)? {
         Location::Memory => Ok(Store::memory()),
-        Location::Folder(folder) => open_folder(folder, missing),
+        Location::Folder(folder) => open_folder(&folder, missing),
         Location::S3(url) => {
             let builder = AmazonS3Builder::from_env()
                 .with_url(url.as_str())
@@ -105,9 +105,9 @@ fn locate(url: &str) -> Result<Location, StoreError> {
     }
 }
 
-fn open_folder(folder: PathBuf, missing: MissingFolder) -> Result<Store, StoreError> {
+fn open_folder(folder: &FilePath, missing: MissingFolder) -> Result<Store, StoreError> {
     if missing == MissingFolder::Create {
-        std::fs::create_dir_all(&folder).map_err(|error| StoreError::local_file(&folder, error))?;
+        std::fs::create_dir_all(folder).map_err(|error| StoreError::local_file(folder, error))?;
     }
     if !folder.is_dir() {
         return Err(StoreError {
@@ -117,7 +117,7 @@ fn open_folder(folder: PathBuf, missing: MissingFolder) -> Result<Store, StoreEr
         });
     }
     let url = folder.display().to_string();
-    let backend = LocalFileSystem::new_with_prefix(&folder)
+    let backend = LocalFileSystem::new_with_prefix(folder)
         .map_err(|error| StoreError::backend("open", url.clone(), error))?
         .with_fsync(true);
     Ok(Store { backend: Arc::new(backend), prefix: Path::default(), url })

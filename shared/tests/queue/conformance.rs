@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use shared::queue::ServerTime;
-use shared::queue::clock::Clock;
+use shared::queue::Clock;
 use shared::queue::conformance::{Subject, run_all};
 use shared::queue::memory::MemoryQueue;
 

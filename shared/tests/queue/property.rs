@@ -8,7 +8,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use shared::ids::{ClaimNonce, LeaseToken, ShardId, WorkerId};
-use shared::queue::clock::Clock;
+use shared::queue::Clock;
 use shared::queue::memory::MemoryQueue;
 use shared::queue::redis::{LIBRARY, RedisQueue};
 use shared::queue::{

@@ -75,7 +75,7 @@ fn to_rgb(picture: DynamicImage) -> Vec<u8> {
     match picture {
         DynamicImage::ImageRgb8(picture) => return picture.into_raw(),
         DynamicImage::ImageRgba8(picture) => {
-            picture.pixels().for_each(|pixel| push_over_white(&mut out, pixel.0))
+            picture.pixels().for_each(|pixel| push_over_white(&mut out, pixel.0));
         }
         DynamicImage::ImageRgba16(picture) => {
             picture

@@ -191,7 +191,7 @@ impl Rows {
                 }
             }
             (ColorType::Rgba, _) => {
-                row.as_chunks::<4>().0.iter().for_each(|pixel| push_over_white(out, *pixel))
+                row.as_chunks::<4>().0.iter().for_each(|pixel| push_over_white(out, *pixel));
             }
             // Pillow opens these as RGBA, though it drops the alpha of 8-bit ones.
             (ColorType::GrayscaleAlpha, BitDepth::Sixteen) => {

@@ -35,7 +35,7 @@ pub async fn beat_forever(worker: Arc<Worker>, leases: Arc<Leases>, contact: Arc
         match worker.queue.beat(&beat).await {
             // An unknown run says nothing of our leases: a rebuilt queue will answer for them.
             Ok(reply) if reply.run.is_none() => {
-                tracing::warn!("the queue has lost the run; `coordinator resume` rebuilds it")
+                tracing::warn!("the queue has lost the run; `coordinator resume` rebuilds it");
             }
             Ok(reply) => {
                 contact.made();

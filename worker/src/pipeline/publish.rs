@@ -103,7 +103,7 @@ async fn complete(worker: &Worker, leases: &Leases, contact: &Contact, held: &He
             tracing::warn!(%shard, "the lease was lost before its part was uploaded; the part stays in the store");
         }
         Err(error) => {
-            tracing::warn!(%shard, %error, "the part is uploaded, but the queue does not know it yet")
+            tracing::warn!(%shard, %error, "the part is uploaded, but the queue does not know it yet");
         }
     }
     leases.put_down(held);

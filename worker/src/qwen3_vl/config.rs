@@ -203,13 +203,16 @@ fn text(
         .and_then(|rope| rope.mrope_section.clone())
         .and_then(|section| section.try_into().ok())
         .ok_or_else(|| wrong("text_config.rope_scaling.mrope_section", "must be three numbers".to_owned()))?;
-    if raw.head_dim == 0 || raw.head_dim % 2 != 0 || section.iter().sum::<usize>() != raw.head_dim / 2 {
+    if raw.head_dim == 0
+        || !raw.head_dim.is_multiple_of(2)
+        || section.iter().sum::<usize>() != raw.head_dim / 2
+    {
         return Err(wrong(
             "text_config.head_dim",
             format!("is {} and must be even and twice the sum of mrope_section", raw.head_dim),
         ));
     }
-    if raw.num_key_value_heads == 0 || raw.num_attention_heads % raw.num_key_value_heads != 0 {
+    if raw.num_key_value_heads == 0 || !raw.num_attention_heads.is_multiple_of(raw.num_key_value_heads) {
         return Err(wrong("text_config.num_key_value_heads", "must divide num_attention_heads".to_owned()));
     }
     if raw.hidden_act.as_deref().unwrap_or("silu") != "silu" {
@@ -253,8 +256,8 @@ fn vision(
     if raw.hidden_act.as_deref().unwrap_or("gelu_pytorch_tanh") != "gelu_pytorch_tanh" {
         return Err(wrong("vision_config.hidden_act", "must be gelu_pytorch_tanh".to_owned()));
     }
-    let divides = raw.num_heads > 0 && raw.hidden_size % raw.num_heads == 0;
-    if !divides || raw.hidden_size == 0 || (raw.hidden_size / raw.num_heads) % 4 != 0 {
+    let divides = raw.num_heads > 0 && raw.hidden_size.is_multiple_of(raw.num_heads);
+    if !divides || raw.hidden_size == 0 || !(raw.hidden_size / raw.num_heads).is_multiple_of(4) {
         return Err(wrong(
             "vision_config.num_heads",
             "must cut hidden_size into heads divisible by 4".to_owned(),

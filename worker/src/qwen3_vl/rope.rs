@@ -38,8 +38,10 @@ impl Rope {
             .collect();
         let inverse = inverse_frequencies(theta, head_dim);
         let mut angles = Vec::with_capacity(positions[0].len() * half);
-        for token in 0..positions[0].len() {
-            angles.extend(axes.iter().zip(&inverse).map(|(axis, inv)| positions[*axis][token] as f32 * inv));
+        let [times, rows, columns] = positions;
+        for ((time, row), column) in times.iter().zip(rows).zip(columns) {
+            let place = [*time, *row, *column];
+            angles.extend(axes.iter().zip(&inverse).map(|(axis, inv)| place[*axis] as f32 * inv));
         }
         Self::from_angles(angles, half, dtype, device)
     }
