@@ -30,7 +30,11 @@ pub struct QueueError {
 impl QueueError {
     /// A failure without a cause.
     pub fn new(kind: QueueErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self {
+            kind,
+            message: message.into(),
+            source: None,
+        }
     }
 
     /// The same failure with its cause.
@@ -42,7 +46,10 @@ impl QueueError {
 
     /// Whether waiting may help.
     pub fn is_transient(&self) -> bool {
-        matches!(self.kind, QueueErrorKind::Unreachable | QueueErrorKind::FunctionsMissing)
+        matches!(
+            self.kind,
+            QueueErrorKind::Unreachable | QueueErrorKind::FunctionsMissing
+        )
     }
 }
 

@@ -503,7 +503,7 @@ mod tests {
             ..pending()
         };
         let finished = Shard::new(name("bundle"), 10, Some(part.clone()));
-        let far = later(NOW, Duration::from_secs(3600));
+        let far = later(NOW, Duration::from_hours(1));
         let events = [
             Event::Claim {
                 worker: &owner,

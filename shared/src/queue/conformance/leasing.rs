@@ -26,7 +26,7 @@ async fn same_claim_again(s: Subject) {
     };
     assert_eq!(s.claim_as("a", nonce.clone(), 2).await, first);
     assert_eq!(
-        s.lease_one("a").await.shard,
+        s.lease_one("b").await.shard,
         ShardId(3),
         "another claim gets others"
     );
