@@ -187,20 +187,22 @@ async fn too_many_lost(s: Subject) {
 
 async fn isolation(s: Subject) {
     s.add(&passing(), &[1]).await;
-    let batches = [
-        ("a", Some((0, 4))),
-        ("a", Some((0, 4))),
-        ("b", None),
-        ("c", Some((2, 8))),
+    // The batches that each worker beats with before it vanishes, the latest last.
+    let batches: [(&str, &[Option<(u32, u32)>]); 5] = [
+        ("z", &[Some((4, 6))]),
+        ("a", &[Some((0, 4))]),
+        ("a", &[Some((0, 4))]),
+        ("b", &[Some((0, 4)), None]),
+        ("c", &[Some((4, 8)), Some((2, 8))]),
     ];
-    for (worker, batch) in batches {
+    for (worker, batches) in batches {
         let lease = s.lease_one(worker).await;
         assert_eq!(lease.isolate, None, "two workers, each in a batch, are needed");
-        let range = batch.map(|(first, end)| ItemRange { first, end });
-        assert!(matches!(
-            s.beat(worker, &lease, 0, range).await,
-            BeatAnswer::Extended(_)
-        ));
+        for batch in batches {
+            let range = batch.map(|(first, end)| ItemRange { first, end });
+            let answer = s.beat(worker, &lease, 0, range).await;
+            assert!(matches!(answer, BeatAnswer::Extended(_)), "{answer:?}");
+        }
         s.let_expire(lease.shard).await;
     }
     let lease = s.lease_one("d").await;
@@ -209,7 +211,7 @@ async fn isolation(s: Subject) {
         Some(ItemRange { first: 2, end: 4 }),
         "where the two batches overlap"
     );
-    assert_eq!(lease.attempt, 5);
+    assert_eq!(lease.attempt, 6);
     s.queue
         .complete(&id("d"), lease.shard, lease.token, &part(lease.shard, 9, 1))
         .await
