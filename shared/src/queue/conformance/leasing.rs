@@ -185,10 +185,13 @@ async fn too_many_lost(s: Subject) {
     assert_eq!(failures[0].message, "2 leases lost, the last by b");
 }
 
+/// The positions of a batch in flight, where one is.
+type Batch = Option<(u32, u32)>;
+
 async fn isolation(s: Subject) {
     s.add(&passing(), &[1]).await;
     // The batches that each worker beats with before it vanishes, the latest last.
-    let batches: [(&str, &[Option<(u32, u32)>]); 5] = [
+    let batches: [(&str, &[Batch]); 5] = [
         ("z", &[Some((4, 6))]),
         ("a", &[Some((0, 4))]),
         ("a", &[Some((0, 4))]),
