@@ -59,11 +59,11 @@ pub struct QueueSettings {
 impl Default for QueueSettings {
     fn default() -> Self {
         Self {
-            lease: Duration::from_secs(60),
+            lease: Duration::from_mins(1),
             max_attempts: 4,
             max_lost_leases: 8,
             first_backoff: Duration::from_secs(5),
-            longest_backoff: Duration::from_secs(600),
+            longest_backoff: Duration::from_mins(10),
             host_failures_to_ban: 3,
         }
     }
@@ -98,7 +98,7 @@ pub struct CompletedPart {
 pub struct WorkerInfo {
     /// The machine's name.
     pub host: String,
-    /// The device, for instance "NVIDIA GeForce RTX 4090 (8.9)" or "CPU (AVX2)".
+    /// The device, for instance `NVIDIA GeForce RTX 4090 (8.9)` or `CPU (AVX2)`.
     pub device: String,
     /// The worker's version.
     pub version: String,

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use shared::queue::ServerTime;
 use shared::queue::Clock;
+use shared::queue::ServerTime;
 use shared::queue::conformance::{Subject, run_all};
 use shared::queue::memory::MemoryQueue;
 

@@ -23,6 +23,9 @@ const START: ServerTime = ServerTime(1_700_000_000_000_000);
 const SHARDS: u64 = 8;
 const OPERATIONS_PER_CASE: usize = 200;
 
+/// A lease as a beat names it: which one, the items done, and the batch in flight.
+type Beaten = (usize, u64, Option<(u32, u32)>);
+
 /// Something that happens. Indexes are taken modulo what there is.
 #[derive(Debug, Clone)]
 enum Operation {
@@ -35,7 +38,7 @@ enum Operation {
         worker: u8,
     },
     Beat {
-        leases: Vec<(usize, u64, Option<(u32, u32)>)>,
+        leases: Vec<Beaten>,
         worker: u8,
     },
     /// `stranger` ends the lease in place of its worker.
@@ -89,9 +92,9 @@ fn operation() -> impl Strategy<Value = Operation> {
         10 => worker.clone().prop_map(|worker| Operation::ClaimAgain { worker }),
         40 => (prop::collection::vec(held, 0..3), worker)
             .prop_map(|(leases, worker)| Operation::Beat { leases, worker }),
-        20 => (lease.clone(), stranger.clone(), 0u64..=10)
+        20 => (lease.clone(), stranger, 0u64..=10)
             .prop_map(|(lease, stranger, embedded)| Operation::Complete { lease, stranger, embedded }),
-        20 => (lease.clone(), stranger.clone(), prop::bool::weighted(0.2))
+        20 => (lease.clone(), stranger, prop::bool::weighted(0.2))
             .prop_map(|(lease, stranger, host)| Operation::Fail { lease, stranger, host }),
         10 => (lease, stranger).prop_map(|(lease, stranger)| Operation::Release { lease, stranger }),
         10 => (0..SHARDS + 2, prop::option::of(0u64..=10))
@@ -293,13 +296,8 @@ impl Both {
         Ok(())
     }
 
-    async fn beat(
-        &mut self,
-        leases: &[(usize, u64, Option<(u32, u32)>)],
-        worker: u8,
-        lost: bool,
-    ) -> Result<(), TestCaseError> {
-        let held = |(lease, items_done, range): &(usize, u64, Option<(u32, u32)>)| {
+    async fn beat(&mut self, leases: &[Beaten], worker: u8, lost: bool) -> Result<(), TestCaseError> {
+        let held = |(lease, items_done, range): &Beaten| {
             let (_, shard, token) = self.lease(*lease, false)?;
             let in_flight = range.map(|(first, end)| ItemRange { first, end });
             Some(BeatShard { shard, token, items_done: *items_done, in_flight })

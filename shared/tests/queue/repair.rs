@@ -1,9 +1,9 @@
 //! Sets that somebody has damaged, and runs that are forgotten.
 
-use shared::queue::{ClaimReply, Queue, QueueSettings};
+use shared::queue::{ClaimReply, FailKind, Queue, QueueSettings};
 
 use crate::common::redis_server::RedisServer;
-use crate::{claim, lease, shards};
+use crate::{claim, lease, part, shards, worker};
 
 fn run_raw(connection: &mut redis::Connection, command: &str) {
     let mut words = command.split_whitespace();
@@ -96,7 +96,7 @@ async fn nothing_is_finished_before_all_is_added() {
     let queue = server.loaded_queue("batches").await;
     let mut all = shards(2);
     for shard in &mut all {
-        shard.part = Some(crate::part(shard.id));
+        shard.part = Some(part(shard.id));
     }
     queue.add(&QueueSettings::default(), &all).await.unwrap();
     assert_eq!(claim(&queue, "a", 1).await.unwrap(), ClaimReply::Finished);
@@ -108,4 +108,26 @@ async fn nothing_is_finished_before_all_is_added() {
     assert!(matches!(claim(&queue, "a", 1).await.unwrap(), ClaimReply::Wait(_)));
     queue.add(&QueueSettings::default(), &all).await.unwrap();
     assert_eq!(claim(&queue, "a", 1).await.unwrap(), ClaimReply::Finished);
+}
+
+/// However a lease ends, it leaves nothing in its worker's set, or claims would grow slower.
+#[tokio::test]
+async fn an_ended_lease_leaves_nothing_behind() {
+    let Some(server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let queue = server.loaded_queue("ended").await;
+    let settings = QueueSettings { lease: std::time::Duration::from_millis(1), ..QueueSettings::default() };
+    queue.add(&settings, &shards(5)).await.unwrap();
+    let leases = lease(&queue, "a", 5).await;
+    let [one, two, three, four, _expired] = &leases[..] else { panic!("{leases:?}") };
+    let id = worker("a");
+    queue.complete(&id, one.shard, one.token, &part(one.shard)).await.unwrap();
+    queue.fail(&id, two.shard, two.token, FailKind::Retry, "m").await.unwrap();
+    queue.release(&id, three.shard, three.token).await.unwrap();
+    queue.reconcile(four.shard, Some(&part(four.shard))).await.unwrap();
+    while queue.snapshot().await.unwrap().unwrap().leases[0].expires_in_seconds >= 0.0 {}
+    lease(&queue, "b", 1).await;
+    let held: Vec<String> = redis::cmd("KEYS").arg("fleet:*:held:a").query(&mut server.raw()).unwrap();
+    assert!(held.is_empty(), "{held:?}");
 }

@@ -23,7 +23,7 @@ async fn same_claim_again(s: Subject) {
     let first = s.claim_as("a", nonce.clone(), 2).await;
     let ClaimReply::Leases(leases) = first.clone() else { panic!("{first:?}") };
     assert_eq!(s.claim_as("a", nonce.clone(), 2).await, first);
-    assert_eq!(s.lease_one("a").await.shard, ShardId(3), "another claim gets others");
+    assert_eq!(s.lease_one("b").await.shard, ShardId(3), "another claim gets others");
     s.queue.pause().await.expect("pause");
     assert_eq!(s.claim_as("a", nonce.clone(), 2).await, first, "what was given stays given");
     s.queue.unpause().await.expect("unpause");
@@ -111,19 +111,32 @@ async fn too_many_lost(s: Subject) {
     assert_eq!(failures[0].message, "2 leases lost, the last by b");
 }
 
+/// The positions of a batch in flight, where one is.
+type Batch = Option<(u32, u32)>;
+
 async fn isolation(s: Subject) {
     s.add(&passing(), &[1]).await;
-    let batches = [("a", Some((0, 4))), ("a", Some((0, 4))), ("b", None), ("c", Some((2, 8)))];
-    for (worker, batch) in batches {
+    // The batches that each worker beats with before it vanishes, the latest last.
+    let batches: [(&str, &[Batch]); 5] = [
+        ("z", &[Some((4, 6))]),
+        ("a", &[Some((0, 4))]),
+        ("a", &[Some((0, 4))]),
+        ("b", &[Some((0, 4)), None]),
+        ("c", &[Some((4, 8)), Some((2, 8))]),
+    ];
+    for (worker, batches) in batches {
         let lease = s.lease_one(worker).await;
         assert_eq!(lease.isolate, None, "two workers, each in a batch, are needed");
-        let range = batch.map(|(first, end)| ItemRange { first, end });
-        assert!(matches!(s.beat(worker, &lease, 0, range).await, BeatAnswer::Extended(_)));
+        for batch in batches {
+            let range = batch.map(|(first, end)| ItemRange { first, end });
+            let answer = s.beat(worker, &lease, 0, range).await;
+            assert!(matches!(answer, BeatAnswer::Extended(_)), "{answer:?}");
+        }
         s.let_expire(lease.shard).await;
     }
     let lease = s.lease_one("d").await;
     assert_eq!(lease.isolate, Some(ItemRange { first: 2, end: 4 }), "where the two batches overlap");
-    assert_eq!(lease.attempt, 5);
+    assert_eq!(lease.attempt, 6);
     s.queue.complete(&id("d"), lease.shard, lease.token, &part(lease.shard, 9, 1)).await.expect("complete");
     assert!(s.queue.requeue_done(lease.shard).await.expect("requeue_done"));
     assert_eq!(s.lease_one("e").await.isolate, None, "a shard that was done starts afresh");

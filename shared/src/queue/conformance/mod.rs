@@ -125,9 +125,9 @@ impl Subject {
 
 /// Leases that no case outlives.
 fn lasting() -> QueueSettings {
-    let hour = Duration::from_secs(3600);
+    let hour = Duration::from_hours(1);
     QueueSettings {
-        lease: Duration::from_secs(600),
+        lease: Duration::from_mins(10),
         first_backoff: hour,
         longest_backoff: hour,
         ..QueueSettings::default()

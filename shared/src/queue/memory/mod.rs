@@ -1,7 +1,7 @@
 //! The queue of a single machine: several workers of one process share it behind an `Arc`.
 //!
 //! It is also the model that the Redis queue is tested against. Every shard changes through
-//! [`transition::apply`] alone, every operation holds one lock for O(log n), and the time is that of a
+//! [`apply`](super::transition::apply) alone, every operation holds one lock for O(log n), and the time is that of a
 //! [`Clock`].
 
 mod run;
