@@ -16,7 +16,7 @@ fn the_demo_makes_runs_and_verifies() {
     let out = working.path().join("embed-fleet-demo/embeddings.npz");
     let arrays = npz::read(&out);
     assert_eq!(arrays.ids.len(), 299, "300 items, one of which has nothing to embed");
-    assert!(arrays.image_counts.iter().any(|count| *count == 2));
+    assert!(arrays.image_counts.contains(&2));
     let text = finished.stdout();
     assert!(text.contains("random") && text.contains("mean nothing"), "{text}");
     let script = "import numpy, sys; f = numpy.load(sys.argv[1], allow_pickle=False); \

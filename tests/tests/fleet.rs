@@ -42,7 +42,8 @@ impl Fleet {
         images: &Path,
     ) -> Self {
         let mut fleet = Self { shared, working, redis, store, environment, run: String::new() };
-        fleet.run = fleet.plan_command(images).output().expect(0).stdout().trim().to_owned();
+        let planned = fleet.plan_command(images).output().expect(0).stdout();
+        planned.trim().clone_into(&mut fleet.run);
         assert_eq!(fleet.run.len(), 12, "the run id alone on standard output");
         fleet
     }

@@ -23,9 +23,12 @@ fn plan(working: &Path, files: &[(&str, &str)]) -> Finished {
         .output()
 }
 
+/// Files with their texts, and what the message must say.
+type BadInput = (&'static [(&'static str, &'static str)], &'static [&'static str]);
+
 #[test]
 fn bad_input_names_its_place_and_writes_nothing() {
-    let cases: [(&[(&str, &str)], &[&str]); 8] = [
+    let cases: [BadInput; 8] = [
         (
             &[("a1.json", r#"[{"id": 1}, {"id": 2}]"#), ("a2.json", "[\n{\"id\": \"2\"}]")],
             &["a2.json:2:1", "a1.json:1:13", "\"2\""],

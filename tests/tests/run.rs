@@ -37,7 +37,9 @@ fn parts(working: &Path) -> BTreeMap<String, SystemTime> {
         .filter_map(|part| {
             let part = part.unwrap();
             let name = part.file_name().to_string_lossy().into_owned();
-            name.ends_with(".npz").then(|| (name, part.metadata().unwrap().modified().unwrap()))
+            shared::ids::ContentName::parse_part(&name)
+                .is_ok()
+                .then(|| (name, part.metadata().unwrap().modified().unwrap()))
         })
         .collect()
 }

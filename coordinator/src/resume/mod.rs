@@ -1,20 +1,14 @@
 //! The queue rebuilt from the store ([`shared::laws::Law::StoreIsTheRecord`]): what `resume` does, and
 //! how `plan` and `run` fill a queue in the first place.
 
-use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde::Serialize;
+use shared::exit::ExitCode;
 use shared::plan::Plan;
 use shared::queue::{NewShard, Queue, QueueSettings};
 
 use crate::failure::Failure;
 use crate::merge::Run;
 use crate::record::Record;
-
-/// Shards sent in one call.
-const SHARDS_A_CALL: usize = 1000;
-
-/// Calls in flight while every shard is compared with the store.
-const CALLS_AT_ONCE: usize = 32;
 
 /// What was done, or would be.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -43,24 +37,21 @@ pub fn queue_settings(plan: &Plan) -> QueueSettings {
 
 /// Adds every shard the queue lacks, those with a part as done. Returns how many were new.
 pub async fn add_missing(queue: &dyn Queue, run: &Run, record: &Record) -> Result<u64, Failure> {
-    let settings = queue_settings(&run.plan);
-    let mut added = 0;
-    for chunk in run.shards().chunks(SHARDS_A_CALL) {
-        let new: Result<Vec<NewShard>, _> = chunk
-            .iter()
-            .map(|shard| {
-                shard.content_name().map(|bundle| NewShard {
-                    id: shard.id,
-                    bundle,
-                    items: shard.items,
-                    part: record.parts.get(&shard.id).cloned(),
-                })
+    let shards: Result<Vec<NewShard>, _> = run
+        .shards()
+        .iter()
+        .map(|shard| {
+            shard.content_name().map(|bundle| NewShard {
+                id: shard.id,
+                bundle,
+                items: shard.items,
+                part: record.parts.get(&shard.id).cloned(),
             })
-            .collect();
-        let new = new.map_err(|error| Failure::new(shared::exit::ExitCode::Input, error))?;
-        added += queue.add(&settings, &new).await?;
-    }
-    Ok(added)
+        })
+        .collect();
+    let shards = shards.map_err(|error| Failure::new(ExitCode::Input, error))?;
+    // All in one call: a run whose shards are still coming is never told to be finished.
+    Ok(queue.add(&queue_settings(&run.plan), &shards).await?)
 }
 
 /// Makes the queue agree with the store: unpauses, adds what is missing, marks shards with a part done
@@ -75,11 +66,9 @@ pub async fn resume(
     let mut resumed = preview(run, record, failed_items);
     resumed.added = add_missing(queue, run, record).await?;
     if resumed.added < resumed.shards {
-        stream::iter(run.shards())
-            .map(|shard| queue.reconcile(shard.id, record.parts.get(&shard.id)))
-            .buffer_unordered(CALLS_AT_ONCE)
-            .try_collect::<Vec<()>>()
-            .await?;
+        let parts: Vec<_> =
+            run.shards().iter().map(|shard| (shard.id, record.parts.get(&shard.id).cloned())).collect();
+        queue.reconcile_all(&parts).await?;
     }
     resumed.requeued_dead = queue.requeue_dead().await?;
     resumed.requeued_failed_items = 0;
