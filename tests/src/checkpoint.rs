@@ -8,18 +8,9 @@ use std::path::{Path, PathBuf};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
-/// The folder of shared test material, if it is on this machine: `EMBED_FLEET_SHARED`, or `shared` beside
-/// the repository.
-pub fn shared_folder() -> Option<PathBuf> {
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared");
-    let folder = std::env::var_os("EMBED_FLEET_SHARED").map_or_else(beside, PathBuf::from);
-    folder.join("reference").is_dir().then_some(folder)
-}
-
-/// The tiny reference model.
+/// The tiny reference model, if it is on this machine.
 pub fn reference_model() -> Option<PathBuf> {
-    let folder = shared_folder()?.join("reference/model");
-    folder.is_dir().then_some(folder)
+    Some(crate::sample::folder()?.join("reference/model"))
 }
 
 /// Writes the model of `from` to the folder `to` with its tensors in `shards` files and an index, and its

@@ -61,6 +61,13 @@ impl Program {
         self
     }
 
+    /// Removes a variable.
+    #[must_use]
+    pub fn env_remove(mut self, name: &str) -> Self {
+        self.command.env_remove(name);
+        self
+    }
+
     /// Sets several variables.
     #[must_use]
     pub fn envs(mut self, variables: &[(String, String)]) -> Self {

@@ -313,3 +313,32 @@ async fn a_damaged_record_is_refused() {
         ModelRecord { name: "a/b".into(), revision: Some(COMMIT.into()), digest, stored: None, files };
     assert!(matches!(local_copy(&escaping, None, &places).await, Err(ModelError::BadRecord(_))));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fetched_model_gives_the_bits_of_the_folder() {
+    let Some(scene) = Scene::new().await else { return };
+    let shared = tests::sample::folder().expect("the scene is set");
+    let image = shared.join("reference/inputs/jpeg420_240x180.jpg");
+    let embed = |model: &Path, endpoint: &str| {
+        tests::program::Program::worker(scene.cache.path())
+            .args(["embed", "--text", "다음 그림을 보시오.", "--device", "cpu"])
+            .flag("--image", &image)
+            .flag("--model", model)
+            .env("HF_ENDPOINT", endpoint)
+            .env("HF_HOME", scene.cache.path())
+            .env_remove("HF_TOKEN")
+            .output()
+            .expect(0)
+            .stdout()
+    };
+    scene.hub.break_once(SHARD, 100_000);
+    let endpoint = scene.hub.endpoint();
+    let (from_hub, from_shards, whole) = tokio::task::block_in_place(|| {
+        let from_hub = embed(Path::new(REPOSITORY), &endpoint);
+        let from_shards = embed(scene.folder.path(), "http://127.0.0.1:1");
+        (from_hub, from_shards, embed(&shared.join("reference/model"), "http://127.0.0.1:1"))
+    });
+    assert_eq!(from_hub, from_shards);
+    assert_eq!(from_hub, whole, "three shards and a config of transformers 5 are the same model");
+    assert!(scene.starts_of(SHARD).len() > 1, "the broken download went on");
+}
