@@ -1,4 +1,4 @@
-//! The entries of one root by path. One arena of text and 32 bytes an entry, so that millions of
+//! The entries of one root by path. Text in arenas and 40 bytes an entry, so that millions of
 //! images fit beside a run.
 
 use super::path::fold;
@@ -14,10 +14,11 @@ pub struct NewEntry {
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
-    offset: u32,
-    length: u32,
+    /// Where its path starts: the number of the arena times [`ARENA`], plus the place in it.
+    start: u64,
     size: u64,
     locator: u64,
+    length: u32,
 }
 
 /// Entries sorted by path.
@@ -25,14 +26,13 @@ struct Entry {
 pub struct Index {
     names: Vec<String>,
     entries: Vec<Entry>,
-    arenas: Vec<u8>,
-    /// Hash of the folded path and the entry, sorted.
-    folded: Vec<(u64, u32)>,
+    /// Half a hash of the folded path, and the entry, sorted.
+    folded: Vec<(u32, u32)>,
     common_top: Option<String>,
 }
 
-/// Bytes of names in one arena: offsets are 32 bits.
-const ARENA: usize = 1 << 30;
+/// Bytes of names in one arena: a longer text would be moved whole when it grows.
+const ARENA: usize = 1 << 26;
 
 impl Index {
     /// Adds an entry under its normalised path.
@@ -42,26 +42,26 @@ impl Index {
         }
         let number = self.names.len() - 1;
         if let Some(arena) = self.names.last_mut() {
-            let offset = arena.len() as u32;
+            let start = (number * ARENA + arena.len()) as u64;
             arena.push_str(path);
-            self.entries.push(Entry {
-                offset,
-                length: path.len() as u32,
-                size: entry.size,
-                locator: entry.locator,
-            });
-            self.arenas.push(number as u8);
+            let NewEntry { size, locator } = entry;
+            self.entries.push(Entry { start, size, locator, length: path.len() as u32 });
         }
     }
 
     /// Sorts; to be called once, behind the last `add`.
     pub fn finish(&mut self) {
-        let mut order: Vec<u32> = (0..self.entries.len() as u32).collect();
-        order.sort_by(|a, b| self.path(*a).cmp(self.path(*b)).then(a.cmp(b)));
-        self.entries = order.iter().map(|at| self.entries[*at as usize]).collect::<Vec<_>>();
-        self.arenas = order.iter().map(|at| self.arenas[*at as usize]).collect();
+        // In place: a second list of entries would double the index.
+        let mut entries = std::mem::take(&mut self.entries);
+        entries
+            .sort_unstable_by(|a, b| self.text(a).cmp(self.text(b)).then_with(|| a.locator.cmp(&b.locator)));
+        entries.shrink_to_fit();
+        self.entries = entries;
         self.common_top = self.find_common_top();
-        self.folded = (0..self.entries.len() as u32).map(|at| (hash(&fold(self.path(at))), at)).collect();
+        self.folded = Vec::with_capacity(self.entries.len());
+        for at in 0..self.entries.len() as u32 {
+            self.folded.push((hash(&fold(self.path(at))), at));
+        }
         self.folded.sort_unstable();
     }
 
@@ -109,9 +109,12 @@ impl Index {
 
     /// The path of an entry.
     pub fn path(&self, at: u32) -> &str {
-        let entry = &self.entries[at as usize];
-        let (first, length) = (entry.offset as usize, entry.length as usize);
-        &self.names[self.arenas[at as usize] as usize][first..first + length]
+        self.text(&self.entries[at as usize])
+    }
+
+    fn text(&self, entry: &Entry) -> &str {
+        let (arena, first) = (entry.start as usize / ARENA, entry.start as usize % ARENA);
+        &self.names[arena][first..first + entry.length as usize]
     }
 
     /// Bytes of an entry.
@@ -136,8 +139,8 @@ impl Index {
     }
 }
 
-/// FNV-1a: candidates are compared in full.
-fn hash(text: &str) -> u64 {
-    text.bytes()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+/// The lower half of FNV-1a: candidates are compared in full.
+fn hash(text: &str) -> u32 {
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, step) as u32
 }

@@ -5,7 +5,7 @@
 //! | [`path`] | how a path is written: slashes, NFC, dates, what is refused |
 //! | [`folder`] | a folder's files |
 //! | [`zip`] | a zip's entries |
-//! | [`index`] | the entries of one root: 64 bytes each beside the path |
+//! | [`index`] | the entries of one root: 40 bytes each beside the path |
 //! | [`roots`] | all roots, the rules in order, and reading an entry |
 
 pub mod error;
