@@ -1,7 +1,7 @@
-//! Memory of `merge` and `verify` at 20 times the items ([`shared::laws::Law::MemoryIsBounded`]).
+//! Memory of `plan`, `merge` and `verify` at 20 times the items
+//! ([`shared::laws::Law::MemoryIsBounded`]): each step in a process of its own, which prints its peak.
 //!
-//! `cargo test -p coordinator --test memory -- --ignored --nocapture measure` runs each step in a
-//! process of its own and prints the peaks.
+//! `cargo test -p coordinator --test memory -- --nocapture` shows the figures.
 
 #![allow(clippy::unwrap_used, reason = "a failed test panics")]
 
@@ -10,8 +10,14 @@ mod support;
 use std::path::Path;
 use std::process::Command;
 
+use coordinator::check::Input;
 use coordinator::merge::{Destination, MergeRequest, merge};
+use coordinator::plan::{PlanRequest, plan};
 use coordinator::verify::{Source, verify};
+use shared::items::FieldMapping;
+use shared::model::ModelRecord;
+use shared::plan::{Dtype, FleetSettings};
+use shared::settings::EmbeddingChoices;
 use shared::store::Store;
 use support::{GOOD, Shape, Synthetic};
 
@@ -30,6 +36,53 @@ fn peak() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() * 1024
+}
+
+/// One item in ten names an image of its own.
+const IMAGE_EVERY: u64 = 10;
+
+fn image_path(item: u64) -> String {
+    format!("2017{:02}{:02}/q{item}.png", item / 5000 % 12 + 1, item % 28 + 1)
+}
+
+#[test]
+#[ignore = "a step of `measure`"]
+fn step_input() {
+    use std::io::Write as _;
+    let Ok(folder) = std::env::var(FOLDER) else { return };
+    let folder = Path::new(&folder);
+    let items: u64 = std::env::var(ITEMS).unwrap().parse().unwrap();
+    let mut file = std::io::BufWriter::new(std::fs::File::create(folder.join("items.jsonl")).unwrap());
+    for item in 0..items {
+        let path = image_path(item);
+        let images = if item % IMAGE_EVERY == 0 { format!("[\"{path}\"]") } else { "[]".to_owned() };
+        if item % IMAGE_EVERY == 0 {
+            let path = folder.join("images").join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, item.to_string()).unwrap();
+        }
+        writeln!(file, "{{\"id\": {item}, \"text\": \"문항 {item}\", \"images\": {images}}}").unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a step of `measure`"]
+async fn step_plan() {
+    let Ok(folder) = std::env::var(FOLDER) else { return };
+    let folder = Path::new(&folder);
+    let mapping = FieldMapping::default();
+    let request = PlanRequest {
+        input: Input::new(vec![folder.join("items.jsonl")], mapping, vec![folder.join("images")]),
+        run: None,
+        model: ModelRecord::hash(64),
+        embedding: EmbeddingChoices::default().resolve(Dtype::F32, 64).unwrap(),
+        fleet: FleetSettings { shard_size: 512, lease_seconds: 60.0 },
+    };
+    let started = std::time::Instant::now();
+    let planned = plan(&Store::open(folder.to_str().unwrap()).unwrap(), request, |_| {}).await.unwrap();
+    assert_eq!(planned.plan.counts.items.to_string(), std::env::var(ITEMS).unwrap());
+    assert_eq!(planned.plan.counts.images_found, planned.plan.counts.items.div_ceil(IMAGE_EVERY));
+    println!("\npeak {} seconds {:.2}", peak(), started.elapsed().as_secs_f64());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -89,22 +142,32 @@ fn step(name: &str, folder: &Path, items: u64) -> u64 {
 }
 
 #[test]
-#[ignore = "minutes, and a GiB of disk"]
-fn measure() {
+fn twenty_times_the_items_take_64_bytes_each() {
     if !Path::new("/proc/self/status").exists() {
         println!("skipped: no /proc here");
         return;
     }
-    let (few, many) = (20_000, 400_000);
-    let folders = [few, many].map(|items| {
-        let folder = tempfile::tempdir().unwrap();
-        step("step_parts", folder.path(), items);
-        (items, folder)
-    });
-    for name in ["step_merge", "step_verify", "step_verify_with_run"] {
+    let (few, many) = (10_000, 200_000);
+    let prepared = |prepare: &str| {
+        [few, many].map(|items| {
+            let folder = tempfile::tempdir().unwrap();
+            step(prepare, folder.path(), items);
+            (items, folder)
+        })
+    };
+    let (input, parts) = (prepared("step_input"), prepared("step_parts"));
+    let paths: u64 =
+        (few..many).filter(|item| item % IMAGE_EVERY == 0).map(|item| image_path(item).len() as u64).sum();
+    for (name, folders, paths) in [
+        ("step_plan", &input, paths),
+        ("step_merge", &parts, 0),
+        ("step_verify", &parts, 0),
+        ("step_verify_with_run", &parts, 0),
+    ] {
         let [low, high] = folders.each_ref().map(|(items, folder)| step(name, folder.path(), *items));
-        let each = high.saturating_sub(low) as f64 / (many - few) as f64;
-        println!("{name}: {each:.1} bytes for each added item");
+        let grown = high.saturating_sub(low).saturating_sub(paths);
+        let each = grown as f64 / (many - few) as f64;
+        println!("{name}: {each:.1} bytes for each added item beside {paths} bytes of paths");
         assert!(each <= 64.0, "{name}: {each}");
     }
 }
