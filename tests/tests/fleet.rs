@@ -142,6 +142,20 @@ fn a_redis_that_comes_back_empty_is_filled_again() {
 }
 
 #[test]
+fn a_worker_without_a_queue_gives_up_with_six() {
+    let Some(mut fleet) = start() else { return };
+    let give_up = |fleet: &Fleet| {
+        let worker = Program::worker(fleet.working.path());
+        fleet.with_places(worker).args(["--device", "cpu", "--give-up-after", "2s"]).output()
+    };
+    assert_eq!(fleet.redis.cli(&["FLUSHALL"]), "OK");
+    let unknown = give_up(&fleet).expect(6);
+    assert!(unknown.stderr().contains("coordinator resume"), "{}", unknown.stderr());
+    fleet.redis.stop();
+    let _ = give_up(&fleet).expect(6);
+}
+
+#[test]
 fn a_killed_plan_is_simply_made_again() {
     let Some(shared) = folder() else { return };
     let Some(redis) = RedisServer::start() else { return };

@@ -97,6 +97,9 @@ async fn heed(
     let end = end.map_err(|error| Failure::new(ExitCode::Unexpected, error))?;
     match end.map_err(|error| Failure::new(ExitCode::Unexpected, error))? {
         WorkerEnd::Finished | WorkerEnd::Draining => Ok(()),
+        WorkerEnd::StoreLost => {
+            Err(Failure::new(ExitCode::Unreachable, anyhow::anyhow!("the store does not answer")))
+        }
         WorkerEnd::Stuck | WorkerEnd::Banned | WorkerEnd::QueueLost => {
             let failures = queue.snapshot().await?.map(|snapshot| snapshot.failures).unwrap_or_default();
             let reasons: Vec<String> = failures

@@ -20,6 +20,7 @@ pub fn render(status: &Status) -> String {
 fn write_all(text: &mut String, status: &Status) -> std::fmt::Result {
     let state = match (status.source, status.state) {
         (Source::Store, _) | (_, None) => "from the store, no queue",
+        _ if status.shards.done == status.shards.total() => "finished",
         (_, Some(RunState::Running)) => "running",
         (_, Some(RunState::Paused)) => "paused",
         (_, Some(RunState::Draining)) => "draining",

@@ -129,7 +129,7 @@ pub async fn work(args: WorkArgs, file: &FileSettings) -> Result<ExitCode, Failu
         WorkerEnd::Finished | WorkerEnd::Draining => ExitCode::Done,
         WorkerEnd::Stuck => ExitCode::Incomplete,
         WorkerEnd::Banned => ExitCode::Unexpected,
-        WorkerEnd::QueueLost => ExitCode::Unreachable,
+        WorkerEnd::QueueLost | WorkerEnd::StoreLost => ExitCode::Unreachable,
         WorkerEnd::Stopped => signalled.await.unwrap_or(ExitCode::Terminated),
     };
     tracing::info!(?end, "the worker ends");

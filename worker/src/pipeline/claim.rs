@@ -14,6 +14,9 @@ use super::lease::{HeldLease, Leases};
 use super::talk::{Contact, pause, persist};
 use super::{Worker, WorkerEnd};
 
+/// How long a claim that is on its way when the worker is told to stop is waited for.
+const AFTER_STOP: Duration = Duration::from_secs(5);
+
 /// Claims until the run, the worker or the queue ends.
 pub async fn claim_all(
     worker: &Arc<Worker>,
@@ -23,12 +26,17 @@ pub async fn claim_all(
     to_device: &mpsc::Sender<PreparedShard>,
 ) -> Result<WorkerEnd, QueueError> {
     let mut unknown = 0;
+    let mut store = StoreTrouble::default();
     loop {
         let Ok(place) = Arc::clone(room).acquire_owned().await else {
             return Ok(WorkerEnd::Stopped);
         };
+        if worker.stop.is_cancelled() {
+            return Ok(WorkerEnd::Stopped);
+        }
         let (reply, sent_at) = tokio::select! {
-            () = worker.stop.cancelled() => return Ok(WorkerEnd::Stopped),
+            // A claim on its way may hold a lease that must be given back.
+            () = a_while_after_stop(worker) => return Ok(WorkerEnd::Stopped),
             reply = claim(worker, contact) => match reply {
                 Ok(reply) => reply,
                 Err(error) if error.is_transient() => return Ok(WorkerEnd::QueueLost),
@@ -43,12 +51,21 @@ pub async fn claim_all(
                     let held = leases.hold(lease, sent_at);
                     match prepare(worker, &held).await {
                         Ok(mut shard) => {
+                            store = StoreTrouble::default();
                             shard.place = place.take();
                             if to_device.send(shard).await.is_err() {
                                 return Ok(WorkerEnd::Stopped);
                             }
                         }
-                        Err(error) => end_without_part(worker, leases, contact, &held, error).await,
+                        Err(error) => {
+                            let away = matches!(error, ShardError::GiveBack(_));
+                            end_without_part(worker, leases, contact, &held, error).await;
+                            if away && store.lasts() >= worker.settings.give_up_after {
+                                return Ok(WorkerEnd::StoreLost);
+                            }
+                            // Neither a store that is away nor a bad shard may be hammered.
+                            tokio::time::sleep(pause(store.tries)).await;
+                        }
                     }
                 }
                 continue;
@@ -71,8 +88,29 @@ pub async fn claim_all(
         drop(place);
         let (shortest, longest) = worker.settings.claim_poll;
         let poll = shortest + longest.saturating_sub(shortest).mul_f64(rand::rng().random_range(0.0..1.0));
-        rest(worker, if unknown > 0 { poll.max(pause(unknown)) } else { poll }).await;
+        rest(worker, leases, if unknown > 0 { poll.max(pause(unknown)) } else { poll }).await;
     }
+}
+
+/// How long the store has refused every bundle, one after the other.
+#[derive(Debug, Default)]
+struct StoreTrouble {
+    tries: u32,
+    since: Option<Instant>,
+}
+
+impl StoreTrouble {
+    /// Counts another refusal, and tells how long they have lasted.
+    fn lasts(&mut self) -> Duration {
+        self.tries += 1;
+        self.since.get_or_insert_with(Instant::now).elapsed()
+    }
+}
+
+/// Ends some seconds after the worker was told to stop.
+async fn a_while_after_stop(worker: &Worker) {
+    worker.stop.cancelled().await;
+    tokio::time::sleep(AFTER_STOP).await;
 }
 
 /// One claim, repeated with the same nonce while its reply is lost. Answers with the moment the first
@@ -102,6 +140,9 @@ async fn claim(worker: &Arc<Worker>, contact: &Arc<Contact>) -> Result<(ClaimRep
 
 async fn prepare(worker: &Arc<Worker>, held: &Arc<HeldLease>) -> Result<PreparedShard, ShardError> {
     tracing::debug!(shard = %held.lease().shard, attempt = held.lease().attempt, "claimed");
+    if worker.stop.is_cancelled() {
+        return Err(ShardError::stopped());
+    }
     let bundle = fetch(&worker.store, &worker.plan.run, held.lease()).await?;
     let (worker, held) = (Arc::clone(worker), Arc::clone(held));
     // A panic in one shard fails that shard alone.
@@ -141,9 +182,10 @@ pub async fn end_without_part(
     leases.put_down(held);
 }
 
-async fn rest(worker: &Worker, duration: Duration) {
+async fn rest(worker: &Worker, leases: &Leases, duration: Duration) {
     tokio::select! {
         () = worker.stop.cancelled() => {}
+        () = leases.one_ended() => {}
         () = tokio::time::sleep(duration) => {}
     }
 }

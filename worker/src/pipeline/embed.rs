@@ -11,6 +11,7 @@ use shared::bundle::{Bundle, BundleItem};
 use shared::part::Reason;
 use shared::queue::ItemRange;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio_util::sync::CancellationToken;
 
 use super::fetch::ShardError;
 use super::lease::{HeldLease, Permission};
@@ -107,9 +108,11 @@ fn settle(embedder: &dyn Embedder, item: &BundleItem, bundle: &Bundle) -> (Settl
     (Settled { index: item.index, id: item.id.clone(), fate, dropped }, prepared)
 }
 
-/// Starts the thread that owns the device. It ends when no more shards come.
+/// Starts the thread that owns the device. It ends when no more shards come; `halt` lets it give back
+/// what it has not finished.
 pub fn start_device_thread(
     worker: Arc<Worker>,
+    halt: CancellationToken,
     mut shards: mpsc::Receiver<PreparedShard>,
     to_publisher: mpsc::Sender<EmbeddedShard>,
 ) -> Result<JoinHandle<()>, WorkerError> {
@@ -117,7 +120,7 @@ pub fn start_device_thread(
         while let Some(shard) = shards.blocking_recv() {
             let PreparedShard { held, settled, items, place } = shard;
             // A panic in one shard fails that shard alone.
-            let vectors = catch_unwind(AssertUnwindSafe(|| embed_shard(&worker, &held, &items)))
+            let vectors = catch_unwind(AssertUnwindSafe(|| embed_shard(&worker, &halt, &held, &items)))
                 .unwrap_or_else(|payload| Err(ShardError::panic(payload.as_ref())));
             if to_publisher.blocking_send(EmbeddedShard { held, settled, vectors, place }).is_err() {
                 return;
@@ -131,16 +134,19 @@ fn start_thread(body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<(
     thread::Builder::new().name("device".to_owned()).spawn(body)
 }
 
-fn embed_shard(worker: &Worker, held: &HeldLease, items: &[PreparedItem]) -> Result<Vectors, ShardError> {
+fn embed_shard(
+    worker: &Worker,
+    halt: &CancellationToken,
+    held: &HeldLease,
+    items: &[PreparedItem],
+) -> Result<Vectors, ShardError> {
     let mut vectors = Vectors { rows: Vec::with_capacity(items.len()), batch_reduced: false };
     for batch in batches(items, worker.settings.budget) {
         let range = ItemRange { first: batch.start as u32, end: batch.end as u32 };
-        match held.start_batch(range, &worker.stop) {
+        match held.start_batch(range, halt) {
             Permission::Go => {}
             Permission::Lost => return Err(ShardError::Lost),
-            Permission::Stopped => {
-                return Err(ShardError::GiveBack("the worker was told to stop".to_owned()));
-            }
+            Permission::Stopped => return Err(ShardError::stopped()),
         }
         let end = batch.end as u64;
         embed_range(worker.embedder.as_ref(), items, batch, &mut vectors)?;

@@ -25,6 +25,11 @@ pub enum ShardError {
 }
 
 impl ShardError {
+    /// The worker was told to stop before the shard was done.
+    pub fn stopped() -> Self {
+        Self::GiveBack("the worker stops".to_owned())
+    }
+
     /// A panic while working on the shard.
     pub fn panic(payload: &(dyn Any + Send)) -> Self {
         let text = payload

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use shared::ids::ShardId;
 use shared::queue::{BeatAnswer, BeatShard, ItemRange, Lease};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// Whether the next batch of a shard may start.
@@ -109,7 +110,10 @@ impl HeldLease {
 
 /// Everything a worker holds.
 #[derive(Debug, Default)]
-pub struct Leases(Mutex<BTreeMap<ShardId, Arc<HeldLease>>>);
+pub struct Leases {
+    held: Mutex<BTreeMap<ShardId, Arc<HeldLease>>>,
+    ended: Notify,
+}
 
 impl Leases {
     /// Takes a lease up.
@@ -125,6 +129,13 @@ impl Leases {
         if leases.get(&held.lease.shard).is_some_and(|current| current.lease.token == held.lease.token) {
             leases.remove(&held.lease.shard);
         }
+        drop(leases);
+        self.ended.notify_one();
+    }
+
+    /// Waits until a lease has ended: the run may be finished by that.
+    pub async fn one_ended(&self) {
+        self.ended.notified().await;
     }
 
     /// What the next beat says.
@@ -150,7 +161,7 @@ impl Leases {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<ShardId, Arc<HeldLease>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

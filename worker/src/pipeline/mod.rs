@@ -93,6 +93,8 @@ pub enum WorkerEnd {
     Banned,
     /// No queue for too long.
     QueueLost,
+    /// No store for too long.
+    StoreLost,
     /// Told to stop.
     Stopped,
 }
@@ -124,7 +126,8 @@ impl Worker {
         let beats =
             tokio::spawn(beat::beat_forever(Arc::clone(&worker), Arc::clone(&leases), Arc::clone(&contact)));
         let _beats = AbortOnDropHandle::new(beats);
-        let device = embed::start_device_thread(Arc::clone(&worker), from_fetch, to_publisher)?;
+        let halt = worker.stop.child_token();
+        let device = embed::start_device_thread(Arc::clone(&worker), halt.clone(), from_fetch, to_publisher)?;
         let publisher = tokio::spawn(publish::publish_all(
             Arc::clone(&worker),
             Arc::clone(&leases),
@@ -132,7 +135,15 @@ impl Worker {
             from_device,
         ));
 
-        let end = claim::claim_all(&worker, &leases, &contact, &room, &to_device).await;
+        // Past a fence the device thread waits for a beat, and claiming for the device thread: only this
+        // clock notices a queue that never comes back.
+        let end = tokio::select! {
+            end = claim::claim_all(&worker, &leases, &contact, &room, &to_device) => end,
+            () = contact.lost_for(worker.settings.give_up_after) => Ok(WorkerEnd::QueueLost),
+        };
+        if matches!(end, Err(_) | Ok(WorkerEnd::QueueLost | WorkerEnd::StoreLost | WorkerEnd::Banned)) {
+            halt.cancel();
+        }
         // No more shards: the stages empty themselves one after the other.
         drop(to_device);
         publisher.await.map_err(|_| WorkerError::DeviceThread)?;

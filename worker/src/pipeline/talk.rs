@@ -25,6 +25,17 @@ impl Contact {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
+    /// Waits until it has been silent for this long.
+    pub async fn lost_for(&self, longest: Duration) {
+        loop {
+            let left = longest.saturating_sub(self.silence());
+            if left.is_zero() {
+                return;
+            }
+            tokio::time::sleep(left).await;
+        }
+    }
+
     /// How long it has been silent.
     pub fn silence(&self) -> Duration {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).elapsed()

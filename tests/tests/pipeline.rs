@@ -1,0 +1,242 @@
+//! A worker's pipeline in this process, over the in-memory queue, with embedders that fail: a shard
+//! fails alone, a machine's fault is never an item's, and leases go back.
+
+// Helpers of tests are not seen as tests by this lint.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use coordinator::check::Input;
+use coordinator::merge::Run;
+use coordinator::plan::{PlanRequest, plan};
+use coordinator::record::{Depth, read_record};
+use shared::ids::{ShardId, WorkerId};
+use shared::items::FieldMapping;
+use shared::model::ModelRecord;
+use shared::plan::{Dtype, FleetSettings};
+use shared::queue::memory::MemoryQueue;
+use shared::queue::{Clock, NewShard, Queue, QueueSettings, Snapshot, WorkerInfo};
+use shared::settings::EmbeddingChoices;
+use shared::store::{Store, layout};
+use tokio_util::sync::CancellationToken;
+use worker::batch::BatchBudget;
+use worker::embedder::{EmbedError, Embedder, ImageError, ItemError, PreparedImage, PreparedItem};
+use worker::pipeline::{Worker, WorkerEnd, WorkerSettings};
+
+/// Components of a vector.
+const DIM: usize = 64;
+/// Items of a shard.
+const SHARD_SIZE: u64 = 4;
+
+/// What an embedder does when it meets the item with the marked text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    None,
+    Panic,
+    Device,
+    /// Too little memory for a batch of more than one item.
+    Memory,
+}
+
+/// Every vector is the first axis; the token ids are the bytes of the text.
+struct Faulty {
+    fault: Fault,
+    batches: AtomicUsize,
+    /// Cancelled at the first batch.
+    stop: Option<CancellationToken>,
+}
+
+/// The text that brings the fault about.
+const MARKED: &str = "item 6";
+
+impl Embedder for Faulty {
+    fn dim(&self) -> usize {
+        DIM
+    }
+
+    fn device(&self) -> String {
+        "test device".to_owned()
+    }
+
+    fn prepare_image(&self, _bytes: &[u8]) -> Result<PreparedImage, ImageError> {
+        Err(ImageError::Undecodable("no pictures here".to_owned()))
+    }
+
+    fn prepare_item(
+        &self,
+        text: Option<&str>,
+        _images: Vec<PreparedImage>,
+    ) -> Result<PreparedItem, ItemError> {
+        let text = text.unwrap_or("NULL");
+        Ok(PreparedItem { token_ids: text.bytes().map(u32::from).collect(), images: Vec::new() })
+    }
+
+    fn embed(&self, batch: &[PreparedItem]) -> Result<Vec<Vec<f32>>, EmbedError> {
+        self.batches.fetch_add(1, Ordering::SeqCst);
+        if let Some(stop) = &self.stop {
+            stop.cancel();
+        }
+        let marked: Vec<u32> = MARKED.bytes().map(u32::from).collect();
+        if batch.iter().any(|item| item.token_ids == marked) {
+            match self.fault {
+                Fault::None => {}
+                Fault::Panic => panic!("the marked item"),
+                Fault::Device => return Err(EmbedError::Device("a broken device".to_owned())),
+                Fault::Memory if batch.len() > 1 => {
+                    return Err(EmbedError::OutOfMemory { items: batch.len(), tokens: 0 });
+                }
+                Fault::Memory => {}
+            }
+        }
+        let mut axis = vec![0.0; DIM];
+        axis[0] = 1.0;
+        Ok(vec![axis; batch.len()])
+    }
+}
+
+/// Twelve items in three shards, planned into a store in memory, and their queue.
+struct Scene {
+    run: Run,
+    queue: Arc<MemoryQueue>,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("items.jsonl");
+        let lines: String =
+            (0..12).map(|id| format!("{{\"id\": {id}, \"text\": \"item {id}\"}}\n")).collect();
+        std::fs::write(&file, lines).unwrap();
+        let store = Store::memory();
+        let request = PlanRequest {
+            input: Input::new(vec![file], FieldMapping::default(), Vec::new()),
+            run: None,
+            model: ModelRecord::hash(DIM as u32),
+            embedding: EmbeddingChoices::default().resolve(Dtype::F32, DIM as u32).unwrap(),
+            fleet: FleetSettings { shard_size: SHARD_SIZE, lease_seconds: 60.0 },
+        };
+        let planned = plan(&store, request, |_| {}).await.unwrap();
+        let queue = Arc::new(MemoryQueue::new(Clock::system()));
+        let settings = QueueSettings {
+            max_attempts: 2,
+            first_backoff: Duration::from_millis(1),
+            longest_backoff: Duration::from_millis(1),
+            ..QueueSettings::default()
+        };
+        let shards: Vec<NewShard> = planned
+            .shards
+            .iter()
+            .map(|shard| NewShard {
+                id: shard.id,
+                bundle: shard.content_name().unwrap(),
+                items: shard.items,
+                part: None,
+            })
+            .collect();
+        queue.add(&settings, &shards).await.unwrap();
+        Self { run: Run::new(store, planned.plan, planned.shards).unwrap(), queue }
+    }
+
+    async fn work(&self, fault: Fault, stop_at_first_batch: bool) -> WorkerEnd {
+        let stop = CancellationToken::new();
+        let embedder =
+            Faulty { fault, batches: AtomicUsize::new(0), stop: stop_at_first_batch.then(|| stop.clone()) };
+        let mut null_vector = [0.0; DIM];
+        null_vector[1] = 1.0;
+        let worker = Worker {
+            id: WorkerId::fresh("test"),
+            info: WorkerInfo::default(),
+            queue: self.queue.clone(),
+            store: self.run.store.clone(),
+            plan: Arc::new(self.run.plan.clone()),
+            embedder: Arc::new(embedder),
+            null_vector: null_vector.as_slice().into(),
+            settings: WorkerSettings {
+                // Two items of six or seven bytes each.
+                budget: BatchBudget(14),
+                claim_poll: (Duration::from_millis(1), Duration::from_millis(2)),
+                ..WorkerSettings::default()
+            },
+            stop,
+        };
+        worker.run().await.unwrap()
+    }
+
+    async fn snapshot(&self) -> Snapshot {
+        self.queue.snapshot().await.unwrap().unwrap()
+    }
+
+    async fn parts(&self) -> usize {
+        read_record(&self.run, Depth::Deep).await.unwrap().parts.len()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_faults_every_shard_gets_its_part() {
+    let scene = Scene::new().await;
+    assert_eq!(scene.work(Fault::None, false).await, WorkerEnd::Finished);
+    assert_eq!(scene.parts().await, 3);
+    assert_eq!(scene.snapshot().await.items_done, 12);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_fails_its_shard_alone() {
+    let scene = Scene::new().await;
+    assert_eq!(scene.work(Fault::Panic, false).await, WorkerEnd::Stuck);
+    let snapshot = scene.snapshot().await;
+    assert_eq!((snapshot.shards.done, snapshot.shards.dead), (2, 1));
+    assert_eq!(snapshot.failures[0].shard, ShardId(1));
+    assert!(snapshot.failures[0].message.contains("the marked item"), "{:?}", snapshot.failures);
+    assert_eq!(scene.parts().await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_device_is_the_machines_fault_and_bans_it() {
+    let scene = Scene::new().await;
+    assert_eq!(scene.work(Fault::Device, false).await, WorkerEnd::Banned);
+    let snapshot = scene.snapshot().await;
+    assert_eq!(snapshot.shards.dead, 0, "no attempt is counted against the shard");
+    assert!(snapshot.workers[0].banned);
+    // Another machine does it.
+    assert_eq!(scene.work(Fault::None, false).await, WorkerEnd::Finished);
+    assert_eq!(scene.parts().await, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_little_memory_halves_the_batch_and_says_so() {
+    let scene = Scene::new().await;
+    assert_eq!(scene.work(Fault::Memory, false).await, WorkerEnd::Finished);
+    let record = read_record(&scene.run, Depth::Deep).await.unwrap();
+    for (shard, part) in &record.parts {
+        let bytes = scene.run.store.get(&layout::part_key(&scene.run.plan.run, &part.name)).await.unwrap();
+        let position = scene.run.position(*shard).unwrap();
+        let valid =
+            shared::part::validate_part(&part.name.part(), bytes, scene.run.expectation(position)).unwrap();
+        assert_eq!(valid.metadata.batch_reduced, *shard == ShardId(1), "{shard}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_gives_leases_back() {
+    let scene = Scene::new().await;
+    assert_eq!(scene.work(Fault::None, true).await, WorkerEnd::Stopped);
+    let snapshot = scene.snapshot().await;
+    assert_eq!(snapshot.shards.leased, 0);
+    assert_eq!(snapshot.shards.pending + snapshot.shards.done, 3);
+    assert!(snapshot.shards.pending > 0);
+    assert!(snapshot.failures.is_empty(), "no attempt was counted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_bundle_fails_its_shard_by_name() {
+    let scene = Scene::new().await;
+    let name = scene.run.shards()[2].content_name().unwrap();
+    let key = layout::bundle_key(&scene.run.plan.run, &name);
+    scene.run.store.replace(&key, bytes::Bytes::from_static(b"other bytes")).await.unwrap();
+    assert_eq!(scene.work(Fault::None, false).await, WorkerEnd::Stuck);
+    let snapshot = scene.snapshot().await;
+    assert_eq!(snapshot.failures[0].shard, ShardId(2));
+    assert!(snapshot.failures[0].message.contains(&name.bundle()), "{:?}", snapshot.failures);
+}
