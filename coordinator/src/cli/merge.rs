@@ -21,9 +21,12 @@ pub struct MergeArgs {
     store: StoreArgs,
     #[command(flatten)]
     output: OutputArgs,
-    /// The type of the vectors in the file: f32 or f16
+    /// The type of the vectors in the file
     #[arg(long, default_value = "f32", value_enum)]
     dtype: MergedDtype,
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
 }
 
 /// How a merged file looks.
@@ -104,7 +107,13 @@ pub async fn merge(args: MergeArgs, file: &FileSettings) -> Result<ExitCode, Fai
     };
     let request = args.output.request(output)?;
     let report = merge_with_progress(Arc::new(run), &request).await?;
-    print!("{}", render(&report));
+    if args.json {
+        let json =
+            serde_json::to_string(&report).map_err(|error| Failure::new(ExitCode::Unexpected, error))?;
+        println!("{json}");
+    } else {
+        print!("{}", render(&report));
+    }
     Ok(report.exit_code(args.output.strict))
 }
 

@@ -1,7 +1,9 @@
 //! What a run is: `plan.json` (written last and once), `shards.jsonl`, and the fingerprint.
 
+mod find;
 mod shards;
 
+pub use find::{FindError, find_run, read_plan};
 pub use shards::{ShardsError, read_shards};
 
 use serde::{Deserialize, Serialize};

@@ -8,11 +8,11 @@ use clap::Args;
 use shared::exit::ExitCode;
 use shared::ids::{RunId, WorkerId};
 use shared::model::{HubSettings, Places, local_copy};
-use shared::plan::{NUMERICS_VERSION, Plan};
+use shared::plan::{FindError, NUMERICS_VERSION, Plan, find_run, read_plan};
 use shared::queue::WorkerInfo;
 use shared::queue::redis::{RedisOptions, RedisQueue};
 use shared::settings::{FileSettings, QueueUrl, environment};
-use shared::store::{Store, StoreErrorKind, layout};
+use shared::store::Store;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -94,8 +94,8 @@ pub async fn work(args: WorkArgs, file: &FileSettings) -> Result<ExitCode, Failu
         )
     })?;
     let store = Store::open(&store_url)?;
-    let run = run_of(&store, args.run.clone().or_else(|| file.run.clone())).await?;
-    let plan = plan_of(&store, &run).await?;
+    let plan = plan_of(&store, args.run.clone().or_else(|| file.run.clone())).await?;
+    let run = plan.run.clone();
     let embedder = embedder_of(&args, &store, &plan).await?;
     if embedder.dim() != plan.embedding.dim as usize {
         let error = load::EmbedderError::Dim { asked: plan.embedding.dim, has: embedder.dim() };
@@ -161,31 +161,11 @@ fn stop_on_signal(stop: CancellationToken) -> Result<tokio::sync::oneshot::Recei
     Ok(told)
 }
 
-async fn run_of(store: &Store, named: Option<RunId>) -> Result<RunId, Failure> {
-    if let Some(run) = named {
-        return Ok(run);
-    }
-    let runs = store.folders(layout::RUNS).await?;
-    match runs.as_slice() {
-        [only] => only.parse().map_err(|error| Failure::new(ExitCode::Usage, error)),
-        [] => Err(Failure::usage(&format!("{} holds no run", store.url()))),
-        _ => Err(Failure::usage(&format!(
-            "{} holds several runs; name one with --run:\n  {}",
-            store.url(),
-            runs.join("\n  ")
-        ))),
-    }
-}
-
-async fn plan_of(store: &Store, run: &RunId) -> Result<Plan, Failure> {
-    let key = layout::plan_key(run);
-    let bytes = store.get(&key).await.map_err(|error| {
-        let code = if error.kind == StoreErrorKind::NotFound { ExitCode::Usage } else { error.exit_code() };
-        Failure::new(code, anyhow::Error::new(error).context(format!("cannot read the plan of run {run}")))
-    })?;
-    let plan = Plan::parse(&bytes).map_err(|error| {
-        Failure::new(ExitCode::Input, anyhow::Error::new(error).context(store.url_of(&key)))
-    })?;
+/// The plan of the run meant, if this worker computes its numbers.
+async fn plan_of(store: &Store, named: Option<RunId>) -> Result<Plan, Failure> {
+    let find = |error: FindError| Failure::new(error.exit_code(), error);
+    let run = find_run(store, named).await.map_err(find)?;
+    let plan = read_plan(store, &run).await.map_err(find)?;
     if plan.numerics_version != NUMERICS_VERSION {
         return Err(Failure::new(
             ExitCode::Input,
