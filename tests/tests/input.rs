@@ -129,6 +129,21 @@ fn a_model_that_lacks_a_file_names_it() {
         .output()
         .expect(3);
     assert!(finished.stderr().contains("tokenizer.json"), "{}", finished.stderr());
+
+    // A tensor of another shape: the configuration asks for a wider MLP than there is.
+    let config = std::fs::read_to_string(shared.join("reference/model/config.json")).unwrap();
+    std::os::unix::fs::symlink(shared.join("reference/model/tokenizer.json"), model.join("tokenizer.json"))
+        .unwrap();
+    std::fs::remove_file(model.join("config.json")).unwrap();
+    let wider = config.replace("\"intermediate_size\": 160", "\"intermediate_size\": 161");
+    assert_ne!(wider, config);
+    std::fs::write(model.join("config.json"), wider).unwrap();
+    let finished = Program::coordinator(working.path())
+        .args(["run", "--items", "a.json", "--model", "model", "--out", "e.npz", "--device", "cpu"])
+        .output()
+        .expect(3);
+    assert!(finished.stderr().contains("mlp.gate_proj.weight"), "{}", finished.stderr());
+    assert!(!working.path().join("embed-fleet-store").exists(), "nothing is written");
 }
 
 #[test]

@@ -11,7 +11,8 @@ use shared::plan::{Dtype, EmbeddingSettings};
 use crate::embedder::hash::HashEmbedder;
 use crate::embedder::{EmbedError, Embedder, ItemError};
 use crate::image::PixelLimits;
-use crate::qwen3_vl::{LoadError, QwenEmbedder};
+use crate::qwen3_vl::checkpoint::Checkpoint;
+use crate::qwen3_vl::{Config, LoadError, QwenEmbedder};
 
 /// An embedder cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +41,13 @@ fn hash(dim: u32, settings: &EmbeddingSettings) -> Arc<dyn Embedder> {
     let dim = NonZeroUsize::new(dim as usize).unwrap_or(NonZeroUsize::MIN);
     let limits = PixelLimits { min_pixels: settings.min_pixels, max_pixels: settings.max_pixels };
     Arc::new(HashEmbedder::new(dim, limits, settings.max_length as usize))
+}
+
+/// Checks a model folder by its configuration and the headers of its files, in no time.
+pub fn check_folder(folder: &Path) -> Result<(), EmbedderError> {
+    let config = Config::read(&folder.join("config.json")).map_err(LoadError::from)?;
+    Checkpoint::open(folder).and_then(|checkpoint| checkpoint.check(&config)).map_err(LoadError::from)?;
+    Ok(())
 }
 
 /// The embedder of a model that lies on this machine.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use shared::exit::ExitCode;
+use shared::model::ModelRef;
 use shared::plan::{Dtype, Plan};
 use shared::settings::FileSettings;
 use shared::store::Store;
@@ -53,6 +54,10 @@ pub async fn run(args: RunArgs, file: &FileSettings, stop: CancellationToken) ->
     let request = args.output.request(OutputType::F32)?;
     let model = args.embedding.model(file)?;
     args.input.resolve()?;
+    // A folder that no worker could load is refused before anything is written.
+    if let ModelRef::Folder(folder) = &model {
+        load::check_folder(folder).map_err(|error| Failure::new(ExitCode::Input, error))?;
+    }
     let store = store_of(&args, file)?;
     let resolved = resolve_model(&model, &store).await?;
     let dtype = if device.is_cpu() { Dtype::F32 } else { Dtype::Bf16 };

@@ -68,7 +68,7 @@ impl Store {
         open::open(url, open::MissingFolder::Refuse)
     }
 
-    /// Opens a store, making a local folder where it is missing.
+    /// Opens a store; a local folder that is missing is made by the first object written.
     pub fn open_or_create(url: &str) -> Result<Self, StoreError> {
         open::open(url, open::MissingFolder::Create)
     }
@@ -343,14 +343,18 @@ mod tests {
         assert_eq!(store.size("big").await.unwrap(), Some(MULTIPART_ABOVE + 1));
     }
 
-    #[test]
-    fn a_missing_folder_is_named_and_made_only_when_asked() {
+    #[tokio::test]
+    async fn a_missing_folder_is_named_and_made_by_the_first_object() {
         let folder = tempfile::tempdir().unwrap();
         let missing = folder.path().join("deep/store");
         let error = Store::open(missing.to_str().unwrap()).unwrap_err();
         assert!(error.to_string().contains("deep/store"), "{error}");
         assert!(!missing.exists());
-        Store::open_or_create(missing.to_str().unwrap()).unwrap();
-        assert!(missing.is_dir());
+        let store = Store::open_or_create(missing.to_str().unwrap()).unwrap();
+        assert_eq!(store.size("runs/a").await.unwrap(), None);
+        assert_eq!(store.folders("runs").await.unwrap(), Vec::<String>::new());
+        assert!(!missing.exists());
+        holds_the_contract(&store).await;
+        assert!(missing.join("runs/a/x").is_file());
     }
 }

@@ -106,21 +106,24 @@ fn locate(url: &str) -> Result<Location, StoreError> {
 }
 
 fn open_folder(folder: &FilePath, missing: MissingFolder) -> Result<Store, StoreError> {
-    if missing == MissingFolder::Create {
-        std::fs::create_dir_all(folder).map_err(|error| StoreError::local_file(folder, error))?;
+    let url = folder.display().to_string();
+    let failed = |error| StoreError::backend("open", url.clone(), error);
+    if folder.is_dir() {
+        let backend = LocalFileSystem::new_with_prefix(folder).map_err(failed)?.with_fsync(true);
+        return Ok(Store { backend: Arc::new(backend), prefix: Path::default(), url });
     }
-    if !folder.is_dir() {
+    if missing == MissingFolder::Refuse || folder.exists() {
         return Err(StoreError {
             kind: StoreErrorKind::NotFound,
             message: format!("the store {} is not a folder that exists; check --store", folder.display()),
             source: None,
         });
     }
-    let url = folder.display().to_string();
-    let backend = LocalFileSystem::new_with_prefix(folder)
-        .map_err(|error| StoreError::backend("open", url.clone(), error))?
-        .with_fsync(true);
-    Ok(Store { backend: Arc::new(backend), prefix: Path::default(), url })
+    // The first object makes the folder: a command that finds its input bad leaves nothing behind.
+    let absolute = std::path::absolute(folder).map_err(|error| StoreError::local_file(folder, error))?;
+    let prefix = Path::from_absolute_path(absolute)
+        .map_err(|error| StoreError::bad_url(format!("{url}: the path is not legal: {error}")))?;
+    Ok(Store { backend: Arc::new(LocalFileSystem::new().with_fsync(true)), prefix, url })
 }
 
 fn remote<T: ObjectStore>(url: &Url, built: object_store::Result<T>) -> Result<Store, StoreError> {
