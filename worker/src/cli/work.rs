@@ -1,13 +1,13 @@
 //! `worker`: the plan's model on this machine's device, then the pipeline until the run ends.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use shared::exit::ExitCode;
 use shared::ids::{RunId, WorkerId};
-use shared::model::{HubSettings, Places, local_copy};
+use shared::model::{HubSettings, ModelRecord, Places, local_copy};
 use shared::plan::{FindError, NUMERICS_VERSION, Plan, find_run, read_plan};
 use shared::queue::WorkerInfo;
 use shared::queue::redis::{RedisOptions, RedisQueue};
@@ -182,7 +182,10 @@ async fn plan_of(store: &Store, named: Option<RunId>) -> Result<Plan, Failure> {
 async fn embedder_of(args: &WorkArgs, store: &Store, plan: &Plan) -> Result<Arc<dyn Embedder>, Failure> {
     let started = Instant::now();
     let places = Places { hub: HubSettings::from_environment(), store: Some(store.clone()), progress: None };
-    let model = local_copy(&plan.model, args.model.as_deref(), &places)
+    // FLEET_MODEL is often set alike for the coordinator and its workers: the plan's own name for the model
+    // is no local copy.
+    let own = args.model.as_deref().filter(|own| own.is_dir() || !names(own, &plan.model));
+    let model = local_copy(&plan.model, own, &places)
         .await
         .map_err(|error| Failure::new(error.exit_code(), error))?;
     let settings = plan.embedding.clone();
@@ -193,6 +196,12 @@ async fn embedder_of(args: &WorkArgs, store: &Store, plan: &Plan) -> Result<Arc<
         .map_err(|error| Failure::new(ExitCode::Input, error))?;
     tracing::info!(model = %plan.model.name, seconds = started.elapsed().as_secs_f32(), "model loaded");
     Ok(embedder)
+}
+
+/// Whether this is what the plan calls its model, with or without a revision.
+fn names(own: &Path, model: &ModelRecord) -> bool {
+    let own = own.to_string_lossy();
+    own.split('@').next() == Some(model.name.as_str())
 }
 
 fn host_name() -> String {
