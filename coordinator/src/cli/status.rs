@@ -11,7 +11,7 @@ use shared::settings::{FileSettings, QueueUrl};
 use tokio_util::sync::CancellationToken;
 
 use super::args::{QueueArgs, StoreArgs};
-use crate::context::{planned_run, queue_of};
+use crate::context::{planned_run, queue_for_a_look};
 use crate::failure::Failure;
 use crate::merge::Run;
 use crate::status::{Status, from_queue, from_store, text};
@@ -73,7 +73,7 @@ async fn look(run: &Run, queue: Option<&QueueUrl>) -> Result<Status, Failure> {
 }
 
 async fn ask(url: &QueueUrl, plan: &Plan) -> Result<Option<Status>, Failure> {
-    let queue = queue_of(url, &plan.run)?;
+    let queue = queue_for_a_look(url, &plan.run)?;
     Ok(queue.snapshot().await?.map(|snapshot| from_queue(plan, snapshot)))
 }
 
