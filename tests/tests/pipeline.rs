@@ -81,13 +81,12 @@ impl Embedder for Faulty {
         let marked: Vec<u32> = MARKED.bytes().map(u32::from).collect();
         if batch.iter().any(|item| item.token_ids == marked) {
             match self.fault {
-                Fault::None => {}
                 Fault::Panic => panic!("the marked item"),
                 Fault::Device => return Err(EmbedError::Device("a broken device".to_owned())),
                 Fault::Memory if batch.len() > 1 => {
                     return Err(EmbedError::OutOfMemory { items: batch.len(), tokens: 0 });
                 }
-                Fault::Memory => {}
+                Fault::None | Fault::Memory => {}
             }
         }
         let mut axis = vec![0.0; DIM];
@@ -106,9 +105,9 @@ impl Scene {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("items.jsonl");
-        let lines: String =
-            (0..12).map(|id| format!("{{\"id\": {id}, \"text\": \"item {id}\"}}\n")).collect();
-        std::fs::write(&file, lines).unwrap();
+        let lines: Vec<String> =
+            (0..12).map(|id| format!("{{\"id\": {id}, \"text\": \"item {id}\"}}")).collect();
+        std::fs::write(&file, lines.join("\n")).unwrap();
         let store = Store::memory();
         let request = PlanRequest {
             input: Input::new(vec![file], FieldMapping::default(), Vec::new()),
