@@ -115,20 +115,22 @@ pub async fn plan(
         },
         shards_sha256: sha256_hex(&lines),
     };
+    let existing = match existing {
+        Some(existing) => Some(existing),
+        None => write(store, &plan, lines).await?,
+    };
     match existing {
+        None => Ok(Planned { plan, shards, new: true }),
         Some(existing) if existing.fingerprint == plan.fingerprint => {
             Ok(Planned { plan: existing, shards, new: false })
         }
         Some(existing) => Err(PlanningError::other_plan(&existing, &plan)),
-        None => {
-            write(store, &plan, lines).await?;
-            Ok(Planned { plan, shards, new: true })
-        }
     }
 }
 
-/// The list first, the plan last: a plan that exists is whole.
-async fn write(store: &Store, plan: &Plan, lines: Vec<u8>) -> Result<(), PlanningError> {
+/// The list first, the plan last: a plan that exists is whole. Answers with the plan that another
+/// planner wrote first, where there is one.
+async fn write(store: &Store, plan: &Plan, lines: Vec<u8>) -> Result<Option<Plan>, PlanningError> {
     let key = layout::shards_key(&plan.run);
     store.put_new(&key, lines.into()).await.map_err(|error| {
         if error.kind == StoreErrorKind::Conflict {
@@ -137,8 +139,14 @@ async fn write(store: &Store, plan: &Plan, lines: Vec<u8>) -> Result<(), Plannin
             error.into()
         }
     })?;
-    store.put_new(&layout::plan_key(&plan.run), plan.to_json()?.into()).await?;
-    Ok(())
+    let key = layout::plan_key(&plan.run);
+    match store.put_new(&key, plan.to_json()?.into()).await {
+        Ok(_) => Ok(None),
+        Err(error) if error.kind == StoreErrorKind::Conflict => {
+            Ok(Some(Plan::parse(&store.get(&key).await?)?))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The first pass: everything is read and matched, nothing written.
@@ -182,11 +190,10 @@ fn run_id(request: &PlanRequest, files: &[String], images: &str) -> Result<RunId
         &request.embedding,
         files.iter().map(String::as_str).chain([images]),
     );
-    let mapping = format!(
-        "{:?}",
-        (&request.input.mapping.id, &request.input.mapping.text, &request.input.mapping.images)
-    );
-    let text = format!("{settings} {} {mapping}", request.fleet.shard_size);
+    let name = |field: &Option<String>| field.as_deref().map_or_else(String::new, |name| format!("={name}"));
+    let mapping = &request.input.mapping;
+    let fields = [&mapping.id, &mapping.text, &mapping.images].map(name).join("\n");
+    let text = format!("{settings}\n{}\n{fields}", request.fleet.shard_size);
     Ok(sha256_hex(text.as_bytes())[..12].parse()?)
 }
 

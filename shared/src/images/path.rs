@@ -16,7 +16,8 @@ pub fn normalise(path: &str) -> String {
 
 /// Refuses a path that is empty, absolute, or leaves its root.
 pub fn check_path(path: &str) -> Result<(), &'static str> {
-    let path = path.replace('\\', "/");
+    // As it is compared: a drive letter behind "./" is one too.
+    let path = normalise(path);
     let bytes = path.as_bytes();
     if path.is_empty() {
         return Err("the path is empty");
@@ -86,7 +87,7 @@ mod tests {
 
     #[test]
     fn paths_that_leave_are_refused() {
-        for path in ["", "/a", r"\a", "C:/a", "c:a", "..", "../a", "a/../../b", r"..\a", "a\0"] {
+        for path in ["", "/a", r"\a", "C:/a", "c:a", "./C:/x", "..", "../a", "a/../../b", r"..\a", "a\0"] {
             assert!(check_path(path).is_err(), "{path}");
         }
         for path in ["a", "a/../b", "./a", "..a", "a..", "a b/[c].png"] {

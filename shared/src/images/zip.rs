@@ -21,6 +21,10 @@ const CENTRAL_SIGNATURE: u32 = 0x0201_4b50;
 const LOCAL_SIGNATURE: u32 = 0x0403_4b50;
 const END_LENGTH: u64 = 22;
 const LONGEST_COMMENT: u64 = 65_535;
+/// Bytes that one byte of deflate gives at most.
+const MOST_DEFLATED: u64 = 1040;
+/// Bytes allocated on the word of a directory; more grows with what is really read.
+const LARGEST_FIRST_READ: u64 = 16 << 20;
 const STORED: u16 = 0;
 const DEFLATED: u16 = 8;
 /// General purpose flags: encrypted, and names in UTF-8.
@@ -73,12 +77,22 @@ impl Zip {
         if central.flags & ENCRYPTED != 0 {
             return Err(wrong("it is encrypted".to_owned()));
         }
-        let local = self.local_at(central.offset + self.shift, central.method).map_err(&wrong)?;
+        // No deflate stream holds more: a directory cannot make us allocate what no file can fill.
+        if size > central.packed.saturating_mul(MOST_DEFLATED).saturating_add(MOST_DEFLATED) {
+            return Err(wrong(format!(
+                "{} packed bytes cannot hold the {size} its directory says",
+                central.packed
+            )));
+        }
+        let offset =
+            central.offset.checked_add(self.shift).ok_or_else(|| wrong("its place is absurd".to_owned()))?;
+        let local = self.local_at(offset, central.method).map_err(&wrong)?;
         let packed = self.section(local.data, central.packed);
-        let mut bytes = Vec::with_capacity(size as usize);
+        let mut bytes = Vec::with_capacity(size.min(LARGEST_FIRST_READ) as usize);
+        let most = size.saturating_add(1);
         let read = match local.method {
-            STORED => packed.take(size + 1).read_to_end(&mut bytes),
-            DEFLATED => DeflateDecoder::new(packed).take(size + 1).read_to_end(&mut bytes),
+            STORED => packed.take(most).read_to_end(&mut bytes),
+            DEFLATED => DeflateDecoder::new(packed).take(most).read_to_end(&mut bytes),
             method => {
                 return Err(wrong(format!(
                     "its compression method {method} is not known; use stored or deflated"
@@ -193,7 +207,7 @@ impl Zip {
             return Err("the zip changed while it was read; run the command again".to_owned());
         }
         let name = u64::from(u16_at(&fixed, 28).unwrap_or(0));
-        let mut extra = vec![0; u16_at(&fixed, 30).unwrap_or(0) as usize];
+        let mut extra = vec![0; u16_at(&fixed, 30).unwrap_or(0).into()];
         self.file.read_exact_at(&mut extra, at + 46 + name).map_err(|error| error.to_string())?;
         Ok(Central::parse(&fixed, &extra))
     }
@@ -205,7 +219,7 @@ impl Zip {
             return Err("its local header is damaged".to_owned());
         }
         let lengths = [26, 28].map(|offset| u64::from(u16_at(&fixed, offset).unwrap_or(0)));
-        Ok(Local { data: at + 30 + lengths[0] + lengths[1], method })
+        Ok(Local { data: at.saturating_add(30 + lengths[0] + lengths[1]), method })
     }
 
     fn section(&self, first: u64, length: u64) -> Section<'_> {

@@ -131,6 +131,9 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
+/// Added to the rank of a name whose value is null.
+const NULL_RANK: u8 = 10;
+
 /// Fields as they stand, before their types are looked at.
 #[derive(Default)]
 struct RawFields {
@@ -173,6 +176,12 @@ impl<'de> Visitor<'de> for RawItem<'_> {
                 continue;
             }
             let value: Value = map.next_value()?;
+            // A null under the first name gives way to a value under the second.
+            let role = match role {
+                Some(Role::Id(rank)) if value.is_null() => Some(Role::Id(rank + NULL_RANK)),
+                Some(Role::Images(rank)) if value.is_null() => Some(Role::Images(rank + NULL_RANK)),
+                role => role,
+            };
             let again = match role {
                 Some(Role::Id(rank)) => raw.id.as_ref().is_some_and(|(old, ..)| *old == rank),
                 Some(Role::Images(rank)) => raw.images.as_ref().is_some_and(|(old, ..)| *old == rank),
@@ -218,6 +227,8 @@ mod tests {
         let item =
             read(r#"{"id": "x", "item_id": "y", "text": null, "images": ["a", "b"], "image": "c"}"#).unwrap();
         assert_eq!((item.id.as_str(), item.text, item.images.len()), ("y", None, 2));
+        let item = read(r#"{"item_id": null, "id": "x", "images": null, "image": "c"}"#).unwrap();
+        assert_eq!((item.id.as_str(), item.images), ("x", vec!["c".to_owned()]));
         assert_eq!(read(r#"{"id": "x", "text": "", "image": ""}"#).unwrap().text.as_deref(), Some(""));
     }
 
