@@ -45,6 +45,15 @@ pub struct Record {
     pub refused: Vec<RefusedPart>,
 }
 
+impl Record {
+    /// Whether a part of this shard was found that does not count.
+    pub fn refuses(&self, shard: ShardId) -> bool {
+        let of_shard =
+            |part: &RefusedPart| ContentName::parse_part(&part.name).is_ok_and(|name| name.shard == shard);
+        self.refused.iter().any(of_shard)
+    }
+}
+
 /// Lists `parts/` once and validates what is there.
 pub async fn read_record(run: &Run, depth: Depth) -> Result<Record, Failure> {
     let listed: Vec<Listed> = run.store.list(&layout::parts_folder(&run.plan.run)).try_collect().await?;

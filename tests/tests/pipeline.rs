@@ -239,3 +239,22 @@ async fn a_damaged_bundle_fails_its_shard_by_name() {
     assert_eq!(snapshot.failures[0].shard, ShardId(2));
     assert!(snapshot.failures[0].message.contains(&name.bundle()), "{:?}", snapshot.failures);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_part_is_computed_again_and_replaced() {
+    let scene = Scene::new().await;
+    assert_eq!(scene.work(Fault::None, false).await, WorkerEnd::Finished);
+    let record = read_record(&scene.run, Depth::Deep).await.unwrap();
+    let part = &record.parts[&ShardId(1)];
+    let key = layout::part_key(&scene.run.plan.run, &part.name);
+    let whole = scene.run.store.get(&key).await.unwrap();
+    scene.run.store.replace(&key, whole.slice(..whole.len() - 1)).await.unwrap();
+    let damaged = read_record(&scene.run, Depth::Deep).await.unwrap();
+    assert_eq!((damaged.parts.len(), damaged.refused.len()), (2, 1));
+    // Resumed as `coordinator resume` does it: the store says that the shard is not done.
+    coordinator::resume::resume(scene.queue.as_ref(), &scene.run, &damaged, false).await.unwrap();
+    assert_eq!(scene.snapshot().await.shards.pending, 1);
+    assert_eq!(scene.work(Fault::None, false).await, WorkerEnd::Finished);
+    assert_eq!(scene.run.store.get(&key).await.unwrap(), whole, "the same bytes again");
+    assert_eq!(scene.parts().await, 3);
+}

@@ -14,7 +14,7 @@ pub const DEFAULT_STORE: &str = "./embed-fleet-store";
 #[derive(Debug, Clone, Args)]
 pub struct StoreArgs {
     /// The store: a path, file:, s3://, gs:// or az://
-    #[arg(long, env = environment::STORE, value_name = "URL")]
+    #[arg(long, env = environment::STORE, value_name = "URL", hide_env_values = true)]
     pub store: Option<String>,
     /// The run; the only one in the store is the default
     #[arg(long, env = environment::RUN, value_name = "ID")]

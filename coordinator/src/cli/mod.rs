@@ -86,7 +86,7 @@ async fn run_until_signal(command: Command) -> ExitCode {
         tokio::select! {
             result = &mut running => {
                 return match (result, ended_by) {
-                    (_, Some(code)) | (Ok(code), None) => code,
+                    (Ok(code), _) | (Err(_), Some(code)) => code,
                     (Err(failure), None) => report(&failure),
                 };
             }

@@ -17,7 +17,7 @@ use crate::merge::Run;
 use crate::plan::{PlanProgress, PlanRequest, Planned, PlanningError, plan as make_plan};
 use crate::progress::Progress;
 use crate::record::{Depth, read_record};
-use crate::resume::resume;
+use crate::resume::{add_missing, resume};
 
 /// What decides a vector, and how the work is cut.
 #[derive(Debug, Clone, Args)]
@@ -162,13 +162,18 @@ pub fn run_of(store: &Store, plan: &Plan, shards: Vec<ShardRecord>) -> Result<Ru
     Run::new(store.clone(), plan.clone(), shards).map_err(|error| Failure::new(error.exit_code(), error))
 }
 
-/// Loads the functions and makes the queue agree with the store.
-async fn fill_queue(url: &QueueUrl, run: Run) -> Result<(), Failure> {
+/// Loads the functions and fills the queue from the store.
+async fn fill_queue(url: &QueueUrl, run: Run, new: bool) -> Result<(), Failure> {
     let queue = queue_of(url, &run.plan.run)?;
     queue.check_server().await?;
     queue.load_functions().await?;
     let record = read_record(&run, Depth::Tail).await?;
-    resume(&queue, &run, &record, false).await?;
+    if new {
+        resume(&queue, &run, &record, false).await?;
+    } else {
+        // A run that goes on is not touched: no pause ends, no dead shard comes back.
+        add_missing(&queue, &run, &record).await?;
+    }
     Ok(())
 }
 
@@ -191,7 +196,7 @@ pub async fn plan(args: PlanArgs, file: &FileSettings) -> Result<ExitCode, Failu
     let request = args.embedding.request(&args.input, resolved, Dtype::Bf16, &args.store, file)?;
     let Planned { plan, shards, new } = plan_with_progress(&store, request).await?;
     if let Some(url) = args.queue.url(file).filter(|url| !url.is_memory()) {
-        fill_queue(&url, run_of(&store, &plan, shards)?).await?;
+        fill_queue(&url, run_of(&store, &plan, shards)?, new).await?;
     }
     eprintln!(
         "{} run {}: {} items in {} shards, {} of {} images, {:.1} MB in {}",

@@ -42,6 +42,12 @@ pub async fn resume(args: ResumeArgs, file: &FileSettings) -> Result<ExitCode, F
         let queue = queue_of(&args.queue.required(file)?, &run.plan.run)?;
         queue.check_server().await?;
         queue.load_functions().await?;
+        let repaired = queue.audit().await?;
+        if repaired > 0 {
+            eprintln!(
+                "{repaired} shards stood in no set of the queue, or in a wrong one; they are in place again"
+            );
+        }
         rebuild(&queue, &run, &record, args.failed_items).await?
     };
     if args.json {

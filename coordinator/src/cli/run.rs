@@ -59,10 +59,11 @@ pub async fn run(args: RunArgs, file: &FileSettings, stop: CancellationToken) ->
         load::check_folder(folder).map_err(|error| Failure::new(ExitCode::Input, error))?;
     }
     let store = store_of(&args, file)?;
-    let resolved = resolve_model(&model, &store).await?;
+    let resolved = unless_stopped(&stop, resolve_model(&model, &store)).await?;
     let dtype = if device.is_cpu() { Dtype::F32 } else { Dtype::Bf16 };
     let plan_request = args.embedding.request(&args.input, resolved, dtype, &args.store, file)?;
-    let Planned { plan, shards, new } = plan_with_progress(&store, plan_request).await?;
+    let Planned { plan, shards, new } =
+        unless_stopped(&stop, plan_with_progress(&store, plan_request)).await?;
     eprintln!(
         "{} run {}: {} items in {} shards, {} of {} images found",
         if new { "planned" } else { "going on with" },
@@ -72,12 +73,23 @@ pub async fn run(args: RunArgs, file: &FileSettings, stop: CancellationToken) ->
         plan.counts.images_found,
         plan.counts.images_named
     );
-    let embedder = embedder_of(&plan, &store, &device).await?;
+    let embedder = unless_stopped(&stop, embedder_of(&plan, &store, &device)).await?;
     let run = Arc::new(run_of(&store, &plan, shards)?);
     let work = LocalRun { run: Arc::clone(&run), embedder, workers: args.workers.into() };
-    let embedded = embed_missing(work, stop).await?;
+    let embedded = embed_missing(work, stop.clone()).await?;
     eprintln!("embedded {embedded} of {} shards; the others had a part", plan.counts.shards);
-    finish(run, &args.output, request).await
+    unless_stopped(&stop, finish(run, &args.output, request)).await
+}
+
+/// A step that a signal ends at once: it holds no leases, and its files have temporary names.
+async fn unless_stopped<T>(
+    stop: &CancellationToken,
+    step: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::select! {
+        done = step => done,
+        () = stop.cancelled() => Err(Failure::new(ExitCode::Interrupted, anyhow::anyhow!("stopped"))),
+    }
 }
 
 fn store_of(args: &RunArgs, file: &FileSettings) -> Result<Store, Failure> {

@@ -73,11 +73,13 @@ pub async fn embed_missing(local: LocalRun, stop: CancellationToken) -> Result<u
         working.spawn(worker.run());
     }
     let progress = Progress::start("embed", "items", plan.counts.items);
+    // Every worker is waited for: one that ends must not take the vectors of the others with it.
+    let mut ends = Vec::new();
     loop {
         tokio::select! {
             ended = working.join_next() => match ended {
                 None => break,
-                Some(end) => heed(end, queue.as_ref()).await?,
+                Some(end) => ends.push(end.map_err(|error| Failure::new(ExitCode::Unexpected, error))?),
             },
             () = tokio::time::sleep(SHOW_EVERY) => {
                 if let Some(now) = queue.snapshot().await? {
@@ -86,34 +88,41 @@ pub async fn embed_missing(local: LocalRun, stop: CancellationToken) -> Result<u
             }
         }
     }
+    progress.finish();
+    for end in ends {
+        heed(end.map_err(|error| Failure::new(ExitCode::Unexpected, error))?)?;
+    }
+    report_failures(queue.as_ref()).await?;
     Ok(missing)
 }
 
-/// What a worker's end means for the run.
-async fn heed(
-    end: Result<Result<WorkerEnd, worker::pipeline::WorkerError>, tokio::task::JoinError>,
-    queue: &dyn Queue,
-) -> Result<(), Failure> {
-    let end = end.map_err(|error| Failure::new(ExitCode::Unexpected, error))?;
-    match end.map_err(|error| Failure::new(ExitCode::Unexpected, error))? {
-        WorkerEnd::Finished | WorkerEnd::Draining => Ok(()),
+/// Whether a worker's end is the end of the command. Shards left over are the merge's to judge.
+fn heed(end: WorkerEnd) -> Result<(), Failure> {
+    match end {
+        WorkerEnd::Finished
+        | WorkerEnd::Draining
+        | WorkerEnd::Stuck
+        | WorkerEnd::Banned
+        | WorkerEnd::QueueLost => Ok(()),
         WorkerEnd::StoreLost => {
             Err(Failure::new(ExitCode::Unreachable, anyhow::anyhow!("the store does not answer")))
-        }
-        WorkerEnd::Stuck | WorkerEnd::Banned | WorkerEnd::QueueLost => {
-            let failures = queue.snapshot().await?.map(|snapshot| snapshot.failures).unwrap_or_default();
-            let reasons: Vec<String> = failures
-                .iter()
-                .map(|failure| format!("\n  shard {}: {}", failure.shard, failure.message))
-                .collect();
-            Err(Failure::new(
-                ExitCode::Incomplete,
-                anyhow::anyhow!("{} shards could not be embedded:{}", failures.len(), reasons.concat()),
-            ))
         }
         WorkerEnd::Stopped => Err(Failure::new(
             ExitCode::Interrupted,
             anyhow::anyhow!("stopped; the same command goes on with the shards that are left"),
         )),
     }
+}
+
+/// Says why shards could not be embedded, where some could not.
+async fn report_failures(queue: &dyn Queue) -> Result<(), Failure> {
+    let Some(snapshot) = queue.snapshot().await? else { return Ok(()) };
+    let left = snapshot.shards.total() - snapshot.shards.done;
+    if left > 0 {
+        eprintln!("{left} shards could not be embedded:");
+        for failure in snapshot.failures {
+            eprintln!("  shard {}: {}", failure.shard, failure.message);
+        }
+    }
+    Ok(())
 }

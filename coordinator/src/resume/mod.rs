@@ -1,10 +1,17 @@
 //! The queue rebuilt from the store ([`shared::laws::Law::StoreIsTheRecord`]): what `resume` does, and
 //! how `plan` and `run` fill a queue in the first place.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures::TryStreamExt as _;
 use serde::Serialize;
 use shared::exit::ExitCode;
+use shared::ids::{ContentName, ShardId};
 use shared::plan::Plan;
 use shared::queue::{NewShard, Queue, QueueSettings};
+
+use shared::store::{Listed, layout};
 
 use crate::failure::Failure;
 use crate::merge::Run;
@@ -28,11 +35,10 @@ pub struct Resumed {
 }
 
 /// The queue's settings, as the plan has them.
-pub fn queue_settings(plan: &Plan) -> QueueSettings {
-    QueueSettings {
-        lease: std::time::Duration::from_secs_f64(plan.fleet.lease_seconds),
-        ..QueueSettings::default()
-    }
+fn queue_settings(plan: &Plan) -> Result<QueueSettings, Failure> {
+    let lease = Duration::try_from_secs_f64(plan.fleet.lease_seconds)
+        .map_err(|error| Failure::new(ExitCode::Input, error).context("the plan's lease_seconds"))?;
+    Ok(QueueSettings { lease, ..QueueSettings::default() })
 }
 
 /// Adds every shard the queue lacks, those with a part as done. Returns how many were new.
@@ -51,7 +57,7 @@ pub async fn add_missing(queue: &dyn Queue, run: &Run, record: &Record) -> Resul
         .collect();
     let shards = shards.map_err(|error| Failure::new(ExitCode::Input, error))?;
     // All in one call: a run whose shards are still coming is never told to be finished.
-    Ok(queue.add(&queue_settings(&run.plan), &shards).await?)
+    Ok(queue.add(&queue_settings(&run.plan)?, &shards).await?)
 }
 
 /// Makes the queue agree with the store: unpauses, adds what is missing, marks shards with a part done
@@ -66,8 +72,15 @@ pub async fn resume(
     let mut resumed = preview(run, record, failed_items);
     resumed.added = add_missing(queue, run, record).await?;
     if resumed.added < resumed.shards {
-        let parts: Vec<_> =
-            run.shards().iter().map(|shard| (shard.id, record.parts.get(&shard.id).cloned())).collect();
+        // A shard finished since the record was read has a part that the record does not know: only one
+        // without any part now is made pending again.
+        let now = shards_with_parts(run).await?;
+        let parts: Vec<_> = run
+            .shards()
+            .iter()
+            .map(|shard| (shard.id, record.parts.get(&shard.id).cloned()))
+            .filter(|(shard, part)| part.is_some() || !now.contains(shard) || record.refuses(*shard))
+            .collect();
         queue.reconcile_all(&parts).await?;
     }
     resumed.requeued_dead = queue.requeue_dead().await?;
@@ -79,6 +92,12 @@ pub async fn resume(
     }
     queue.unpause().await?;
     Ok(resumed)
+}
+
+/// Shards that have something in `parts/` by name.
+async fn shards_with_parts(run: &Run) -> Result<BTreeSet<ShardId>, Failure> {
+    let listed: Vec<Listed> = run.store.list(&layout::parts_folder(&run.plan.run)).try_collect().await?;
+    Ok(listed.iter().filter_map(|part| Some(ContentName::parse_part(&part.name).ok()?.shard)).collect())
 }
 
 /// What `resume` would do, as far as the store alone tells.

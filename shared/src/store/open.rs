@@ -66,7 +66,15 @@ fn locate(url: &str) -> Result<Location, StoreError> {
         ));
     }
     let Ok(parsed) = Url::parse(url) else {
-        return Ok(Location::Folder(PathBuf::from(url)));
+        // Not shown: a URL that cannot be read may hold a secret in the wrong place.
+        return if url.contains("://") {
+            Err(StoreError::bad_url(
+                "the store's URL cannot be read; it has the form s3://bucket/folder, without credentials"
+                    .to_owned(),
+            ))
+        } else {
+            Ok(Location::Folder(PathBuf::from(url)))
+        };
     };
     // "C:" and the like, and names with a colon, are paths.
     if !url.contains("://") && !matches!(parsed.scheme(), "memory" | "file") {
@@ -169,7 +177,15 @@ mod tests {
 
     #[test]
     fn wrong_urls_are_refused_and_show_no_secret() {
-        for url in ["", "ftp://x/y", "s3://bucket?region=x", "s3://key:hunter2@bucket/a", "s3://"] {
+        for url in [
+            "",
+            "s3://key:hunter2/x@bucket",
+            "s3://my bucket",
+            "ftp://x/y",
+            "s3://bucket?region=x",
+            "s3://key:hunter2@bucket/a",
+            "s3://",
+        ] {
             let error = locate(url).unwrap_err();
             assert_eq!(error.kind, StoreErrorKind::BadUrl, "{url}");
             assert!(!error.to_string().contains("hunter2"), "{error}");

@@ -21,7 +21,7 @@ use crate::batch::BatchBudget;
 use crate::device::DeviceChoice;
 use crate::embedder::Embedder;
 use crate::load;
-use crate::pipeline::{Worker, WorkerEnd, WorkerSettings};
+use crate::pipeline::{Worker, WorkerEnd, WorkerError, WorkerSettings};
 
 /// Which run to work on, and with what.
 #[derive(Debug, Args)]
@@ -30,7 +30,7 @@ pub struct WorkArgs {
     #[arg(long, env = environment::QUEUE, value_name = "URL", hide_env_values = true)]
     queue: Option<QueueUrl>,
     /// The store: a path, file:, s3://, gs:// or az://
-    #[arg(long, env = environment::STORE, value_name = "URL")]
+    #[arg(long, env = environment::STORE, value_name = "URL", hide_env_values = true)]
     store: Option<String>,
     /// The run; the only one in the store is the default
     #[arg(long, env = environment::RUN, value_name = "ID")]
@@ -80,6 +80,9 @@ impl BatchTokens {
 pub async fn work(args: WorkArgs, file: &FileSettings) -> Result<ExitCode, Failure> {
     let stop = CancellationToken::new();
     let signalled = stop_on_signal(stop.clone())?;
+    if args.give_up_after < Duration::from_secs(1) {
+        return Err(Failure::usage("--give-up-after must be 1s or more"));
+    }
     let queue_url = args.queue.clone().or_else(|| file.queue.clone()).ok_or_else(|| {
         Failure::usage("no queue: pass --queue redis://..., set FLEET_QUEUE, or write queue = \"...\" into embed-fleet.toml")
     })?;
@@ -96,7 +99,11 @@ pub async fn work(args: WorkArgs, file: &FileSettings) -> Result<ExitCode, Failu
     let store = Store::open(&store_url)?;
     let plan = plan_of(&store, args.run.clone().or_else(|| file.run.clone())).await?;
     let run = plan.run.clone();
-    let embedder = embedder_of(&args, &store, &plan).await?;
+    let embedder = tokio::select! {
+        embedder = embedder_of(&args, &store, &plan) => embedder?,
+        // A model may take minutes to come; nothing is held yet.
+        () = stop.cancelled() => return Ok(signalled.await.unwrap_or(ExitCode::Terminated)),
+    };
     if embedder.dim() != plan.embedding.dim as usize {
         let error = load::EmbedderError::Dim { asked: plan.embedding.dim, has: embedder.dim() };
         return Err(Failure::new(ExitCode::Input, error));
@@ -124,7 +131,13 @@ pub async fn work(args: WorkArgs, file: &FileSettings) -> Result<ExitCode, Failu
         stop,
     };
     tracing::info!(worker = %worker.id, %run, device = %worker.info.device, "ready");
-    let end = worker.run().await.map_err(|error| Failure::new(ExitCode::Unexpected, error))?;
+    let end = worker.run().await.map_err(|error| {
+        let code = match &error {
+            WorkerError::Queue(error) => error.exit_code(),
+            _ => ExitCode::Unexpected,
+        };
+        Failure::new(code, error)
+    })?;
     let code = match end {
         WorkerEnd::Finished | WorkerEnd::Draining => ExitCode::Done,
         WorkerEnd::Stuck => ExitCode::Incomplete,

@@ -22,7 +22,9 @@ pub async fn beat_forever(worker: Arc<Worker>, leases: Arc<Leases>, contact: Arc
     loop {
         let jitter = rand::rng().random_range(0.8..1.0);
         loop {
-            let quarter = leases.shortest().map_or(IDLE, |lease| lease / 4).mul_f64(jitter);
+            // Often enough also to notice in time that the queue is there.
+            let longest = worker.settings.give_up_after / 4;
+            let quarter = leases.shortest().map_or(IDLE, |lease| lease / 4).min(longest).mul_f64(jitter);
             let left = quarter.saturating_sub(last.elapsed());
             if left.is_zero() {
                 break;

@@ -176,7 +176,22 @@ fn embed_range(
             embed_range(embedder, items, range.start..middle, vectors)?;
             embed_range(embedder, items, middle..range.end, vectors)
         }
-        Err(error @ EmbedError::NotFinite { .. }) => Err(ShardError::Shard(error.to_string())),
+        Err(EmbedError::NotFinite { position }) => {
+            Err(blame_for_not_finite(embedder, &items[range.start + position], range.start + position))
+        }
         Err(error) => Err(ShardError::Host(error.to_string())),
+    }
+}
+
+/// A vector that is not finite is the item's fault only where the item fails again and an empty item
+/// does not; anything else is the machine's.
+fn blame_for_not_finite(embedder: &dyn Embedder, item: &PreparedItem, position: usize) -> ShardError {
+    let fails = |item: &PreparedItem| embedder.embed(std::slice::from_ref(item)).is_err();
+    let empty = embedder.prepare_item(None, Vec::new());
+    let message = format!("item {position} of the shard has no finite vector");
+    if fails(item) && empty.is_ok_and(|empty| !fails(&empty)) {
+        ShardError::Shard(message)
+    } else {
+        ShardError::Host(message)
     }
 }

@@ -128,10 +128,12 @@ impl Worker {
         let _beats = AbortOnDropHandle::new(beats);
         let halt = worker.stop.child_token();
         let device = embed::start_device_thread(Arc::clone(&worker), halt.clone(), from_fetch, to_publisher)?;
+        let store_lost = CancellationToken::new();
         let publisher = tokio::spawn(publish::publish_all(
             Arc::clone(&worker),
             Arc::clone(&leases),
             Arc::clone(&contact),
+            store_lost.clone(),
             from_device,
         ));
 
@@ -140,6 +142,7 @@ impl Worker {
         let end = tokio::select! {
             end = claim::claim_all(&worker, &leases, &contact, &room, &to_device) => end,
             () = contact.lost_for(worker.settings.give_up_after) => Ok(WorkerEnd::QueueLost),
+            () = store_lost.cancelled() => Ok(WorkerEnd::StoreLost),
         };
         if matches!(end, Err(_) | Ok(WorkerEnd::QueueLost | WorkerEnd::StoreLost | WorkerEnd::Banned)) {
             halt.cancel();

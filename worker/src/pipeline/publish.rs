@@ -3,33 +3,45 @@
 
 use std::sync::Arc;
 
+use std::time::Instant;
+
 use bytes::Bytes;
+use shared::ids::Sha16;
 use shared::part::{Origin, PartBuilder, PartError, WrittenPart};
 use shared::queue::{CompleteReply, CompletedPart};
-use shared::store::layout;
+use shared::store::{StoreErrorKind, layout};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::Worker;
 use super::claim::end_without_part;
 use super::embed::{EmbeddedShard, Settled, Vectors};
 use super::fetch::{ShardError, with_causes};
 use super::lease::{HeldLease, Leases};
-use super::talk::{Contact, persist};
+use super::talk::{Contact, pause, persist};
 
 /// Publishes shards until no more come.
 pub async fn publish_all(
     worker: Arc<Worker>,
     leases: Arc<Leases>,
     contact: Arc<Contact>,
+    store_lost: CancellationToken,
     mut shards: mpsc::Receiver<EmbeddedShard>,
 ) {
     while let Some(mut shard) = shards.recv().await {
         let held = Arc::clone(&shard.held);
         // The shard keeps its place in the worker's memory until this iteration ends.
         let _place = shard.place.take();
+        let had_vectors = shard.vectors.is_ok();
         match publish(&worker, shard).await {
             Ok(part) => complete(&worker, &leases, &contact, &held, &part).await,
-            Err(error) => end_without_part(&worker, &leases, &contact, &held, error).await,
+            Err(error) => {
+                // An upload given back by a worker that does not stop was refused for too long.
+                if matches!(error, ShardError::GiveBack(_)) && had_vectors && !worker.stop.is_cancelled() {
+                    store_lost.cancel();
+                }
+                end_without_part(&worker, &leases, &contact, &held, error).await;
+            }
         }
     }
 }
@@ -42,8 +54,50 @@ async fn publish(worker: &Arc<Worker>, shard: EmbeddedShard) -> Result<WrittenPa
     let key = layout::part_key(&worker.plan.run, &part.name);
     let bytes = Bytes::from(std::mem::take(&mut part.bytes));
     // A lost lease does not stop an upload: the part is harmless, and may be the one that counts.
-    worker.store.put_new(&key, bytes).await.map_err(|error| ShardError::store(&error))?;
+    upload(worker, &key, &part, bytes).await?;
     Ok(part)
+}
+
+/// Uploads patiently: the vectors are worth more than the wait. A store that refuses for too long ends
+/// the worker.
+async fn upload(worker: &Worker, key: &str, part: &WrittenPart, bytes: Bytes) -> Result<(), ShardError> {
+    let started = Instant::now();
+    let mut tries = 0;
+    loop {
+        let error = match worker.store.put_new(key, bytes.clone()).await {
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind == StoreErrorKind::Conflict => {
+                return replace_damaged(worker, key, part, bytes).await;
+            }
+            Err(error) => ShardError::store(&error),
+        };
+        let patient = matches!(error, ShardError::GiveBack(_)) && !worker.stop.is_cancelled();
+        if !patient || started.elapsed() >= worker.settings.give_up_after {
+            return Err(error);
+        }
+        tracing::warn!(shard = %part.name.shard, %error, "the part cannot be uploaded; trying again");
+        tokio::select! {
+            () = worker.stop.cancelled() => {}
+            () = tokio::time::sleep(pause(tries)) => {}
+        }
+        tries += 1;
+    }
+}
+
+/// What lies under a part's name and is not what the name says is no part: it was damaged, and the
+/// same bytes computed again have the same name.
+async fn replace_damaged(
+    worker: &Worker,
+    key: &str,
+    part: &WrittenPart,
+    bytes: Bytes,
+) -> Result<(), ShardError> {
+    let present = worker.store.get(key).await.map_err(|error| ShardError::store(&error))?;
+    if Sha16::of(&present) == part.name.sha {
+        return Ok(());
+    }
+    tracing::warn!(part = %part.name.part(), "a damaged part lies under this name; it is replaced");
+    worker.store.replace(key, bytes).await.map_err(|error| ShardError::store(&error))
 }
 
 fn build(worker: &Worker, shard: EmbeddedShard) -> Result<WrittenPart, ShardError> {
