@@ -147,7 +147,7 @@ fn twenty_times_the_items_take_64_bytes_each() {
         println!("skipped: no /proc here");
         return;
     }
-    let (few, many) = (10_000, 200_000);
+    let (few, many) = (20_000, 400_000);
     let prepared = |prepare: &str| {
         [few, many].map(|items| {
             let folder = tempfile::tempdir().unwrap();
