@@ -6,14 +6,14 @@
 use std::collections::BTreeMap;
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use serde::Serialize;
 use shared::ids::{ContentName, ShardId};
-use shared::npz::{Tail, tail_size};
-use shared::part::{Metadata, PartError, validate_part, validate_tail};
+use shared::part::validate_part;
 use shared::queue::CompletedPart;
 use shared::store::{Listed, layout};
 
 use crate::failure::Failure;
-use crate::merge::Run;
+use crate::merge::{Run, read_tail};
 
 /// Parts looked at together.
 const PARTS_AT_ONCE: usize = 16;
@@ -28,7 +28,7 @@ pub enum Depth {
 }
 
 /// A part that does not count.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RefusedPart {
     /// Its name in `parts/`.
     pub name: String,
@@ -101,7 +101,10 @@ async fn judge(
         return refuse(format!("the plan has no shard {}", name.shard));
     };
     let valid = match depth {
-        Depth::Tail => look_at_tail(run, position, &object).await?,
+        Depth::Tail => read_tail(run, position, &object.name, object.size)
+            .await
+            .map_err(|error| Failure::new(error.exit_code(), error))?
+            .map(|summary| summary.metadata),
         Depth::Deep => {
             let bytes = run.store.get(&object.key).await?;
             validate_part(&object.name, bytes, run.expectation(position)).map(|part| part.metadata)
@@ -110,27 +113,5 @@ async fn judge(
     match valid {
         Ok(metadata) => Ok(Ok(CompletedPart { name, embedded: metadata.count, failed: metadata.failed })),
         Err(error) => refuse(error.to_string()),
-    }
-}
-
-/// Reads as much of the end as the metadata takes: one read for most parts, two where many items failed.
-async fn look_at_tail(
-    run: &Run,
-    position: usize,
-    object: &Listed,
-) -> Result<Result<Metadata, PartError>, Failure> {
-    let mut length = tail_size(run.plan.embedding.dim);
-    loop {
-        let (tail, size) = run.store.tail(&object.key, length).await?;
-        match validate_tail(&object.name, size, &tail, run.expectation(position)) {
-            Ok(Tail::Complete(summary)) => return Ok(Ok(summary.metadata)),
-            Ok(Tail::NeedMore(more)) if more > length => length = more,
-            Ok(Tail::NeedMore(_)) => {
-                let bytes = run.store.get(&object.key).await?;
-                let part = validate_part(&object.name, bytes, run.expectation(position));
-                return Ok(part.map(|part| part.metadata));
-            }
-            Err(error) => return Ok(Err(error)),
-        }
     }
 }

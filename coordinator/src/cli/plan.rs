@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use shared::exit::ExitCode;
-use shared::model::{HubSettings, LocalModel, ModelRef, Places, Resolved, local_copy, push, resolve};
+use shared::model::{LocalModel, ModelRef, Places, Resolved, local_copy, push, resolve};
 use shared::plan::{Dtype, FleetSettings, Plan, ShardRecord};
 use shared::settings::{EmbeddingChoices, FileSettings, QueueUrl, environment, parse_duration};
 use shared::store::Store;
@@ -143,7 +143,7 @@ pub async fn fetch_model(record: &shared::model::ModelRecord, store: &Store) -> 
 }
 
 fn places(store: &Store) -> Places {
-    Places { hub: HubSettings::from_environment(), store: Some(store.clone()), progress: None }
+    Places::from_environment(Some(store.clone()))
 }
 
 /// Plans with progress on standard error.

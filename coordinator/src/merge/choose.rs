@@ -107,7 +107,9 @@ async fn list(run: &Run, foreign: &mut Vec<String>) -> Result<Vec<(usize, String
     Ok(listed)
 }
 
-async fn read_tail(
+/// Reads as much of a part's end as validating it takes: one read for most, more where many items
+/// failed.
+pub(crate) async fn read_tail(
     run: &Run,
     position: usize,
     name: &str,
@@ -117,13 +119,8 @@ async fn read_tail(
     let mut length = tail_size(run.plan.embedding.dim);
     loop {
         let range = size.saturating_sub(length)..size;
-        // Stores refuse a range of no bytes.
-        let bytes = if range.is_empty() {
-            None
-        } else {
-            Some(run.store.get_range(&run.part_key(name), range).await?)
-        };
-        match validate_tail(name, size, bytes.as_deref().unwrap_or_default(), expectation) {
+        let bytes = run.store.get_range(&run.part_key(name), range).await?;
+        match validate_tail(name, size, &bytes, expectation) {
             Ok(Tail::Complete(summary)) => return Ok(Ok(summary)),
             // The answer is never more than the file, which the next read holds whole.
             Ok(Tail::NeedMore(wanted)) => length = wanted.max(length.saturating_mul(2)),

@@ -39,6 +39,7 @@ use shared::exit::ExitCode;
 use shared::npz::cosine;
 use shared::part::{LEAST_COSINE, Metadata, ValidPart, decode_null_embedding};
 
+pub(crate) use choose::read_tail;
 use choose::{Choices, Damaged};
 pub use destination::Destination;
 pub use error::{Disagreement, MergeError, MissingShard};

@@ -56,24 +56,9 @@ pub struct Status {
     /// Shards that failed and are not done, with their reasons.
     pub failures: Vec<ShardFailure>,
     /// Objects in `parts/` that are no valid parts of this run (from the store alone).
-    pub refused_parts: Vec<Refused>,
+    pub refused_parts: Vec<RefusedPart>,
     /// What a person should know: a queue that is away or has lost the run.
     pub notes: Vec<String>,
-}
-
-/// An object in `parts/` that does not count.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Refused {
-    /// Its name.
-    pub name: String,
-    /// Why.
-    pub reason: String,
-}
-
-impl From<RefusedPart> for Refused {
-    fn from(part: RefusedPart) -> Self {
-        Self { name: part.name, reason: part.reason }
-    }
 }
 
 /// From a snapshot of the queue.
@@ -133,7 +118,7 @@ pub async fn from_store(run: &Run) -> Result<Status, Failure> {
         workers: Vec::new(),
         leases: Vec::new(),
         failures: Vec::new(),
-        refused_parts: record.refused.into_iter().map(Refused::from).collect(),
+        refused_parts: record.refused,
         notes: Vec::new(),
     })
 }

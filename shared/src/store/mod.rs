@@ -123,6 +123,10 @@ impl Store {
 
     /// Bytes `range` of the object.
     pub async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
+        // Stores refuse a range of no bytes, such as the tail of an empty object.
+        if range.is_empty() {
+            return Ok(Bytes::new());
+        }
         self.backend.get_range(&self.path(key), range).await.map_err(|error| self.error("read", key, error))
     }
 
@@ -309,6 +313,8 @@ mod tests {
         assert_eq!(store.get("runs/a/x").await.unwrap(), "one");
         assert_eq!(store.tail("runs/a/x", 2).await.unwrap(), (Bytes::from_static(b"ne"), 3));
         assert_eq!(store.tail("runs/a/x", 20).await.unwrap().1, 3);
+        store.replace("empty", Bytes::new()).await.unwrap();
+        assert_eq!(store.tail("empty", 9).await.unwrap(), (Bytes::new(), 0));
         assert_eq!(store.size("runs/a/y").await.unwrap(), None);
         assert_eq!(store.get_if_exists("runs/a/y").await.unwrap(), None);
         assert_eq!(store.get("runs/a/y").await.unwrap_err().kind, StoreErrorKind::NotFound);
