@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 use shared::exit::ExitCode;
-use shared::model::{HubSettings, ModelError, ModelRef, Places, local_copy, resolve};
+use shared::model::{ModelError, ModelRef, Places, local_copy, resolve};
 use shared::settings::{EmbeddingChoices, FileSettings, environment};
 
 use super::Failure;
@@ -60,7 +60,7 @@ pub async fn embed(args: EmbedArgs, file: &FileSettings) -> Result<ExitCode, Fai
     })?;
     let wanted: ModelRef =
         name.parse().map_err(|error: ModelError| Failure::new(error.exit_code(), error))?;
-    let places = Places { hub: HubSettings::from_environment(), ..Places::default() };
+    let places = Places::from_environment(None);
     let resolved = resolve(&wanted, &places).await.map_err(|error| Failure::new(error.exit_code(), error))?;
     let device = args.device.open().map_err(|error| Failure::new(ExitCode::Usage, error))?;
     let model = local_copy(&resolved.record, None, &places)

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use shared::exit::ExitCode;
 use shared::ids::{RunId, WorkerId};
-use shared::model::{HubSettings, ModelRecord, Places, local_copy};
+use shared::model::{ModelRecord, Places, local_copy};
 use shared::plan::{FindError, NUMERICS_VERSION, Plan, find_run, read_plan};
 use shared::queue::WorkerInfo;
 use shared::queue::redis::{RedisOptions, RedisQueue};
@@ -194,7 +194,7 @@ async fn plan_of(store: &Store, named: Option<RunId>) -> Result<Plan, Failure> {
 
 async fn embedder_of(args: &WorkArgs, store: &Store, plan: &Plan) -> Result<Arc<dyn Embedder>, Failure> {
     let started = Instant::now();
-    let places = Places { hub: HubSettings::from_environment(), store: Some(store.clone()), progress: None };
+    let places = Places::from_environment(Some(store.clone()));
     // FLEET_MODEL is often set alike for the coordinator and its workers: the plan's own name for the model
     // is no local copy.
     let own = args.model.as_deref().filter(|own| own.is_dir() || !names(own, &plan.model));

@@ -6,10 +6,7 @@ use crate::embedder::ImageError;
 pub const FACTOR: u32 = 32;
 /// The longer side may be this many times the shorter one, and no more.
 pub const MAX_RATIO: u32 = 200;
-/// The reference's smallest picture, in pixels.
-pub const DEFAULT_MIN_PIXELS: u32 = 4096;
-/// The reference's largest picture, in pixels: 1800 tokens of 32x32.
-pub const DEFAULT_MAX_PIXELS: u32 = 1_843_200;
+pub use shared::settings::{DEFAULT_MAX_PIXELS, MIN_PIXELS as DEFAULT_MIN_PIXELS};
 
 /// The range a resized picture's pixel count is brought into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,8 +4,7 @@ use std::borrow::Cow;
 
 use unicode_general_category::{GeneralCategory, get_general_category};
 
-/// The instruction of an item that brings none.
-pub const DEFAULT_INSTRUCTION: &str = "Represent the user's input.";
+pub use shared::settings::DEFAULT_INSTRUCTION;
 
 /// The instruction as the reference puts it: white space around it goes, a full stop is added unless
 /// it ends in punctuation (Unicode category `P*`), and a blank one is [`DEFAULT_INSTRUCTION`].

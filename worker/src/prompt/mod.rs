@@ -24,7 +24,7 @@ pub use vocabulary::{SpecialTokens, Vocabulary};
 use crate::embedder::{ItemError, PreparedImage, PreparedItem};
 
 /// The reference's maximum length, in tokens, the pooled one included.
-pub const DEFAULT_MAX_LENGTH: usize = 8192;
+pub const DEFAULT_MAX_LENGTH: usize = shared::settings::DEFAULT_MAX_LENGTH as usize;
 
 /// The user's turn of an item with neither text nor images.
 const NOTHING: &str = "NULL";
