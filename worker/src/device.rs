@@ -3,25 +3,41 @@
 use std::fmt;
 use std::str::FromStr;
 
+use candle_core::DType;
 pub use candle_core::Device;
+use shared::plan::Dtype;
+
+#[cfg(feature = "cuda")]
+use crate::kernels::cuda::Gpu;
 
 /// `--device`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeviceChoice {
     /// CUDA where this build and this machine have it, else the CPU.
     Auto,
     /// The CPU.
     Cpu,
-    /// The CUDA device with this number.
-    Cuda(usize),
+    /// The CUDA devices with these numbers, one or more. A number may come twice.
+    Cuda(Vec<usize>),
+    /// All CUDA devices of the machine.
+    AllCuda,
 }
 
 /// The device cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
     /// Not a device's name.
-    #[error("{0:?} is not a device: auto, cpu or cuda:N")]
+    #[error("{0:?} is not a device: auto, cpu, cuda:N, cuda:N,M or cuda:all")]
     Unknown(String),
+    /// One device is needed.
+    #[error("{0} names several devices, and one is needed here")]
+    Several(String),
+    /// The memory cannot be limited.
+    #[error("cannot limit the memory of the device")]
+    Memory(#[source] candle_core::Error),
+    /// Only a GPU's memory can be limited.
+    #[error("--gpu-memory limits the memory of a GPU, and this is a CPU")]
+    MemoryOfCpu,
     /// The build lacks CUDA.
     #[error("this build has no CUDA: build with --features cuda, or pass --device cpu")]
     NoCuda,
@@ -39,12 +55,18 @@ impl FromStr for DeviceChoice {
     type Err = DeviceError;
 
     fn from_str(text: &str) -> Result<Self, DeviceError> {
-        let unknown = || DeviceError::Unknown(text.to_owned());
+        let number = |text: &str| text.trim_start_matches("cuda:").parse().ok();
         match text {
             "auto" => Ok(Self::Auto),
             "cpu" => Ok(Self::Cpu),
-            "cuda" => Ok(Self::Cuda(0)),
-            _ => text.strip_prefix("cuda:").and_then(|n| n.parse().ok()).map(Self::Cuda).ok_or_else(unknown),
+            "cuda" => Ok(Self::Cuda(vec![0])),
+            "cuda:all" => Ok(Self::AllCuda),
+            _ => text
+                .starts_with("cuda:")
+                .then(|| text.split(',').map(number).collect::<Option<Vec<_>>>())
+                .flatten()
+                .map(Self::Cuda)
+                .ok_or_else(|| DeviceError::Unknown(text.to_owned())),
         }
     }
 }
@@ -54,26 +76,111 @@ impl fmt::Display for DeviceChoice {
         match self {
             Self::Auto => f.write_str("auto"),
             Self::Cpu => f.write_str("cpu"),
-            Self::Cuda(number) => write!(f, "cuda:{number}"),
+            Self::AllCuda => f.write_str("cuda:all"),
+            Self::Cuda(numbers) => {
+                let names: Vec<String> = numbers.iter().map(|number| format!("cuda:{number}")).collect();
+                f.write_str(&names.join(","))
+            }
         }
     }
 }
 
 impl DeviceChoice {
-    /// Opens the device.
-    pub fn open(self) -> Result<Device, DeviceError> {
+    /// Opens the devices, one or more.
+    pub fn open_all(&self) -> Result<Vec<Device>, DeviceError> {
+        let available = candle_core::utils::cuda_is_available();
         match self {
-            Self::Cpu => Ok(Device::Cpu),
-            Self::Auto if !candle_core::utils::cuda_is_available() => Ok(Device::Cpu),
-            Self::Auto => cuda(0),
-            Self::Cuda(_) if !candle_core::utils::cuda_is_available() => Err(DeviceError::NoCuda),
-            Self::Cuda(number) => cuda(number),
+            Self::Cpu => Ok(vec![Device::Cpu]),
+            Self::Auto if !available => Ok(vec![Device::Cpu]),
+            Self::Cuda(_) | Self::AllCuda if !available => Err(DeviceError::NoCuda),
+            Self::Auto => Ok(vec![cuda(0)?]),
+            Self::Cuda(numbers) => numbers.iter().map(|number| cuda(*number)).collect(),
+            Self::AllCuda => (0..cuda_devices()).map(cuda).collect(),
+        }
+    }
+
+    /// Opens the only device.
+    pub fn open(&self) -> Result<Device, DeviceError> {
+        let mut devices = self.open_all()?;
+        match devices.pop() {
+            Some(device) if devices.is_empty() => Ok(device),
+            _ => Err(DeviceError::Several(self.to_string())),
         }
     }
 }
 
+/// Opens a CUDA device with a stream of its own, whatever thread launches on it.
 fn cuda(number: usize) -> Result<Device, DeviceError> {
-    Device::new_cuda(number).map_err(|source| DeviceError::Cuda { number, source })
+    let device =
+        Device::new_cuda_with_stream(number).map_err(|source| DeviceError::Cuda { number, source })?;
+    #[cfg(feature = "cuda")]
+    if let Device::Cuda(cuda) = &device {
+        // SAFETY: all work of a device runs on its one stream, and memory is given back in its order.
+        #[allow(unsafe_code)]
+        unsafe {
+            cuda.disable_event_tracking();
+        }
+    }
+    Ok(device)
+}
+
+fn cuda_devices() -> usize {
+    #[cfg(feature = "cuda")]
+    {
+        use candle_core::cuda_backend::cudarc::driver::CudaContext;
+        CudaContext::device_count().map_or(0, |count| count.max(0) as usize)
+    }
+    #[cfg(not(feature = "cuda"))]
+    0
+}
+
+/// The type of candle for a precision.
+pub fn dtype(dtype: Dtype) -> DType {
+    match dtype {
+        Dtype::F32 => DType::F32,
+        Dtype::Bf16 => DType::BF16,
+    }
+}
+
+/// The kind of a device, for the metadata: devices of one kind give equal bytes.
+pub fn kind(device: &Device) -> candle_core::Result<String> {
+    #[cfg(feature = "cuda")]
+    if let Some(gpu) = Gpu::of_device(device)? {
+        return gpu.kind();
+    }
+    debug_assert!(device.is_cpu());
+    Ok(cpu_kind().to_owned())
+}
+
+/// Leaves this process no more than `limit` bytes of a GPU's memory; on a CPU the limit is refused.
+pub fn limit_memory(device: &Device, limit: Option<u64>) -> Result<(), DeviceError> {
+    let Some(limit) = limit else { return Ok(()) };
+    #[cfg(feature = "cuda")]
+    if let Some(gpu) = Gpu::of_device(device).map_err(DeviceError::Memory)? {
+        return gpu.limit_memory(limit).map_err(DeviceError::Memory);
+    }
+    let _ = (device, limit);
+    Err(DeviceError::MemoryOfCpu)
+}
+
+/// `22GiB`, `512MiB` or bytes.
+pub fn parse_memory(text: &str) -> Result<u64, String> {
+    let (number, unit) = match text.find(|c: char| c.is_ascii_alphabetic()) {
+        Some(at) => (&text[..at], &text[at..]),
+        None => (text, "B"),
+    };
+    let unit: u64 = match unit {
+        "B" => 1,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return Err("a size such as 22GiB or 512MiB".to_owned()),
+    };
+    number
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(unit))
+        .filter(|bytes| *bytes > 0)
+        .ok_or_else(|| "a whole number above 0 and GiB or MiB".to_owned())
 }
 
 /// The kind of CPU, for the metadata: CPUs of one kind give equal bytes.
@@ -95,5 +202,30 @@ pub fn cpu_kind() -> &'static str {
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     {
         "CPU"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_named_as_they_are_shown() {
+        for name in ["auto", "cpu", "cuda:all", "cuda:0", "cuda:0,cuda:0", "cuda:1,cuda:3"] {
+            assert_eq!(name.parse::<DeviceChoice>().unwrap().to_string(), name);
+        }
+        assert_eq!("cuda:1,3".parse::<DeviceChoice>().unwrap(), DeviceChoice::Cuda(vec![1, 3]));
+        for wrong in ["gpu", "cuda:", "cuda:x", "cuda:0,", "0"] {
+            assert!(wrong.parse::<DeviceChoice>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(parse_memory("22GiB"), Ok(22 << 30));
+        assert_eq!(parse_memory("512MiB"), Ok(512 << 20));
+        for wrong in ["22GB", "0GiB", "GiB", "-1GiB", "99999999999GiB"] {
+            assert!(parse_memory(wrong).is_err(), "{wrong}");
+        }
     }
 }

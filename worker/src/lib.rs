@@ -10,14 +10,18 @@
 //! | [`image`] | bytes of a picture to resized RGB, as Pillow does it |
 //! | [`prompt`] | text and images to token ids |
 //! | [`qwen3_vl`] | the model on candle |
+//! | [`kernels`] | the operations it is made of: kernels on a GPU, their twins elsewhere |
+//! | [`bench`] | how fast this machine embeds |
 //! | [`load`] | the embedder that a plan asks for |
 //! | [`device`] | the device a worker computes on |
 
 pub mod batch;
+pub mod bench;
 pub mod cli;
 pub mod device;
 pub mod embedder;
 pub mod image;
+pub mod kernels;
 pub mod load;
 pub mod pipeline;
 pub mod policy;

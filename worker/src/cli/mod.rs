@@ -1,5 +1,7 @@
 //! The worker's command line.
 
+mod bench;
+mod check;
 mod embed;
 mod work;
 
@@ -25,6 +27,8 @@ struct Cli {
 enum Command {
     /// Embed one item and print its vector as JSON
     Embed(embed::EmbedArgs),
+    /// Measure how fast this machine embeds, with random weights
+    Bench(bench::BenchArgs),
 }
 
 /// A failed command: what a script sees and what a person reads.
@@ -100,7 +104,9 @@ pub fn main() -> ExitCode {
 async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let file = FileSettings::read(&std::env::current_dir()?)?;
     match cli.command {
+        None if cli.work.check => check::check_device(&cli.work.device),
         None => work::work(cli.work, &file).await,
         Some(Command::Embed(args)) => embed::embed(args, &file).await,
+        Some(Command::Bench(args)) => bench::bench(&args),
     }
 }

@@ -17,8 +17,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::Failure;
+use super::check::trust;
 use crate::batch::BatchBudget;
-use crate::device::DeviceChoice;
+use crate::device::{DeviceChoice, limit_memory};
 use crate::embedder::Embedder;
 use crate::load;
 use crate::pipeline::{Worker, WorkerEnd, WorkerError, WorkerSettings};
@@ -38,9 +39,15 @@ pub struct WorkArgs {
     /// A local copy of the plan's model
     #[arg(long, env = environment::MODEL, value_name = "FOLDER")]
     model: Option<PathBuf>,
-    /// auto, cpu or cuda:N
+    /// auto, cpu, cuda:N, several as cuda:0,1, or cuda:all
     #[arg(long, default_value = "auto", value_name = "DEVICE")]
-    device: DeviceChoice,
+    pub device: DeviceChoice,
+    /// Use no more memory of a GPU than this: 22GiB
+    #[arg(long, value_name = "SIZE", value_parser = crate::device::parse_memory)]
+    gpu_memory: Option<u64>,
+    /// Check the device and its kernels, and exit: 0 if they compute what they should, else 1
+    #[arg(long)]
+    pub check: bool,
     /// Text tokens plus vision patches of one batch: a number, or auto
     #[arg(long, default_value = "auto", value_name = "N|auto", value_parser = batch_tokens)]
     batch_tokens: BatchTokens,
@@ -51,12 +58,15 @@ pub struct WorkArgs {
 
 /// `--batch-tokens`.
 #[derive(Debug, Clone, Copy)]
-enum BatchTokens {
+pub enum BatchTokens {
+    /// What the device has room for.
     Auto,
+    /// So many.
     Fixed(usize),
 }
 
-fn batch_tokens(text: &str) -> Result<BatchTokens, String> {
+/// Parses `--batch-tokens`.
+pub fn batch_tokens(text: &str) -> Result<BatchTokens, String> {
     match text {
         "auto" => Ok(BatchTokens::Auto),
         _ => match text.parse() {
@@ -67,10 +77,10 @@ fn batch_tokens(text: &str) -> Result<BatchTokens, String> {
 }
 
 impl BatchTokens {
-    /// `auto` is the same on every machine of a kind: a part depends on the budget.
-    fn budget(self) -> BatchBudget {
+    /// The budget; `auto` is the device's own, the same on every machine of a kind: a part depends on it.
+    pub fn budget(self, auto: BatchBudget) -> BatchBudget {
         match self {
-            Self::Auto => BatchBudget::CPU,
+            Self::Auto => auto,
             Self::Fixed(tokens) => BatchBudget(tokens),
         }
     }
@@ -113,6 +123,7 @@ pub async fn work(args: WorkArgs, file: &FileSettings) -> Result<ExitCode, Failu
         .await
         .map_err(|error| Failure::new(ExitCode::Unexpected, error))?
         .map_err(|error| Failure::new(ExitCode::Input, error))?;
+    let budget = args.batch_tokens.budget(embedder.default_budget());
     let queue = RedisQueue::connect(queue_url.expose(), &run, RedisOptions::default())?;
     let host = host_name();
     let worker = Worker {
@@ -123,11 +134,7 @@ pub async fn work(args: WorkArgs, file: &FileSettings) -> Result<ExitCode, Failu
         plan: Arc::new(plan),
         embedder,
         null_vector,
-        settings: WorkerSettings {
-            give_up_after: args.give_up_after,
-            budget: args.batch_tokens.budget(),
-            ..WorkerSettings::default()
-        },
+        settings: WorkerSettings { give_up_after: args.give_up_after, budget, ..WorkerSettings::default() },
         stop,
     };
     tracing::info!(worker = %worker.id, %run, device = %worker.info.device, "ready");
@@ -203,6 +210,11 @@ async fn embedder_of(args: &WorkArgs, store: &Store, plan: &Plan) -> Result<Arc<
         .map_err(|error| Failure::new(error.exit_code(), error))?;
     let settings = plan.embedding.clone();
     let device = args.device.open().map_err(|error| Failure::new(ExitCode::Usage, error))?;
+    limit_memory(&device, args.gpu_memory).map_err(|error| Failure::new(ExitCode::Usage, error))?;
+    let trusted = device.clone();
+    tokio::task::spawn_blocking(move || trust(&trusted))
+        .await
+        .map_err(|error| Failure::new(ExitCode::Unexpected, error))??;
     let embedder = tokio::task::spawn_blocking(move || load::embedder(&model, &settings, &device))
         .await
         .map_err(|error| Failure::new(ExitCode::Unexpected, error))?

@@ -7,6 +7,9 @@
 pub mod hash;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::batch::BatchBudget;
 
 /// An image ready for the model.
 #[derive(Debug, Clone)]
@@ -133,4 +136,41 @@ pub trait Embedder: Send + Sync {
     /// Vectors of norm 1, one for each item, in order. The result of an item depends on its batch in
     /// the last bits only.
     fn embed(&self, batch: &[PreparedItem]) -> Result<Vec<Vec<f32>>, EmbedError>;
+
+    /// What a batch may hold on this device unless the user says otherwise.
+    fn default_budget(&self) -> BatchBudget {
+        BatchBudget::CPU
+    }
+
+    /// Starts a batch. A device that works on its own goes on with it while the caller starts the next;
+    /// others have computed it when this returns.
+    fn start(&self, batch: &[PreparedItem]) -> Result<Box<dyn StartedBatch>, EmbedError> {
+        let started = Instant::now();
+        let rows = self.embed(batch)?;
+        Ok(Box::new(ComputedBatch(EmbeddedBatch { rows, busy: started.elapsed() })))
+    }
+}
+
+/// A batch that a device works on. Batches finish in the order they were started.
+pub trait StartedBatch {
+    /// Waits for the vectors, those of [`Embedder::embed`].
+    fn finish(self: Box<Self>) -> Result<EmbeddedBatch, EmbedError>;
+}
+
+/// A batch that is through.
+#[derive(Debug)]
+pub struct EmbeddedBatch {
+    /// The vectors, in order.
+    pub rows: Vec<Vec<f32>>,
+    /// How long the device worked on it.
+    pub busy: Duration,
+}
+
+/// A batch that was computed at once.
+struct ComputedBatch(EmbeddedBatch);
+
+impl StartedBatch for ComputedBatch {
+    fn finish(self: Box<Self>) -> Result<EmbeddedBatch, EmbedError> {
+        Ok(self.0)
+    }
 }

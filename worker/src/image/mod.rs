@@ -23,7 +23,7 @@ use std::sync::Arc;
 pub use decode::decode;
 pub use ending::check_ending;
 pub use header::{DECODE_LIMIT, Format, Header, read_header};
-pub use patches::{PATCH_VALUES, patches, patches_into};
+pub use patches::{PATCH_VALUES, patch_order, patches, patches_into};
 pub use resize::resize;
 pub use size::{DEFAULT_MAX_PIXELS, DEFAULT_MIN_PIXELS, FACTOR, MAX_RATIO, PixelLimits, smart_resize};
 

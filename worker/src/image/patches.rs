@@ -21,6 +21,14 @@ const LEVELS: [f32; 256] = {
     levels
 };
 
+/// The row and column of each patch of a grid, in the order of the model: the four patches of a 2x2
+/// block follow each other, blocks row by row.
+pub fn patch_order(grid_height: u32, grid_width: u32) -> impl Iterator<Item = (u32, u32)> {
+    let blocks = (0..grid_height / 2)
+        .flat_map(move |row| (0..grid_width / 2).map(move |column| (2 * row, 2 * column)));
+    blocks.flat_map(|(row, column)| [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(y, x)| (row + y, column + x)))
+}
+
 /// The rows of a picture, `[patches, 1536]`; see [`patches_into`].
 pub fn patches(image: &PreparedImage) -> Vec<f32> {
     let mut rows = vec![0.0; image.patches() * PATCH_VALUES];
@@ -30,8 +38,7 @@ pub fn patches(image: &PreparedImage) -> Vec<f32> {
 
 /// Writes the rows of a picture, `[patches, 1536]`.
 ///
-/// Rows go by block row, block column, row in the block, column in the block, blocks being 2x2
-/// patches. Within a row: channel, frame, row, column; the two frames are the same.
+/// Rows go in [`patch_order`]. Within a row: channel, frame, row, column; the two frames are the same.
 ///
 /// # Panics
 /// If `rows` has another length than `image.patches() * PATCH_VALUES`, or the image's pixels do not
@@ -41,17 +48,10 @@ pub fn patches_into(image: &PreparedImage, rows: &mut [f32]) {
     assert_eq!(image.pixels.len(), grid_height * grid_width * AREA * CHANNELS, "pixels fill the grid");
     assert_eq!(rows.len(), image.patches() * PATCH_VALUES, "one row for each patch");
     let stride = grid_width * SIDE * CHANNELS;
-    let mut rows = rows.chunks_exact_mut(PATCH_VALUES);
-    for block_row in (0..grid_height).step_by(2) {
-        for block_column in (0..grid_width).step_by(2) {
-            for (row, column) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
-                let top = (block_row + row) * SIDE * stride;
-                let left = (block_column + column) * SIDE * CHANNELS;
-                if let Some(out) = rows.next() {
-                    write_patch(&image.pixels[top + left..], stride, out);
-                }
-            }
-        }
+    let order = patch_order(image.grid_height, image.grid_width);
+    for ((row, column), out) in order.zip(rows.chunks_exact_mut(PATCH_VALUES)) {
+        let (top, left) = (row as usize * SIDE * stride, column as usize * SIDE * CHANNELS);
+        write_patch(&image.pixels[top + left..], stride, out);
     }
 }
 
@@ -71,6 +71,12 @@ fn write_patch(pixels: &[u8], stride: usize, out: &mut [f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn patches_lie_block_by_block() {
+        let order: Vec<_> = patch_order(2, 4).collect();
+        assert_eq!(order, [(0, 0), (0, 1), (1, 0), (1, 1), (0, 2), (0, 3), (1, 2), (1, 3)]);
+    }
 
     #[test]
     fn blocks_of_two_by_two_come_together() {

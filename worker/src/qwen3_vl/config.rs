@@ -176,10 +176,10 @@ impl Config {
                 "must equal text_config.hidden_size".to_owned(),
             ));
         }
-        if config.vision.deepstack.len() > config.text.layers {
+        if config.vision.deepstack.len() >= config.text.layers {
             return Err(wrong(
                 "vision_config.deepstack_visual_indexes",
-                "has more entries than there are layers".to_owned(),
+                "must have fewer entries than there are layers".to_owned(),
             ));
         }
         Ok(config)

@@ -1,21 +1,22 @@
-//! The model as an embedder: preprocessing, batches, pooling, normalisation.
+//! The model as an embedder: a folder's files, a run's settings, a device.
 
 use std::path::Path;
 
-use candle_core::{DType, Device};
-use shared::plan::{Dtype, EmbeddingSettings};
+use candle_core::Device;
+use shared::plan::EmbeddingSettings;
 
+use super::budget::budget;
 use super::checkpoint::{Checkpoint, CheckpointError};
 use super::config::{Config, ConfigError};
-use super::model::{ModelInput, Qwen3Vl};
-use super::trace::NoTrace;
-use crate::device::cpu_kind;
-use crate::embedder::{EmbedError, Embedder, ImageError, ItemError, PreparedImage, PreparedItem};
+use super::model::Qwen3Vl;
+use super::started::start;
+use crate::batch::BatchBudget;
+use crate::device;
+use crate::embedder::{
+    EmbedError, Embedder, ImageError, ItemError, PreparedImage, PreparedItem, StartedBatch,
+};
 use crate::image::{self, PixelLimits};
 use crate::prompt::{Prompt, PromptError};
-
-/// The smallest norm divided by, as in the reference.
-const SMALLEST_NORM: f32 = 1e-12;
 
 /// A model cannot be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +58,7 @@ pub struct QwenEmbedder {
     limits: PixelLimits,
     dim: usize,
     device: String,
+    budget: BatchBudget,
 }
 
 impl QwenEmbedder {
@@ -78,10 +80,7 @@ impl QwenEmbedder {
         if image_pad != config.image_token_id {
             return Err(LoadError::ImageToken { tokenizer: image_pad, config: config.image_token_id });
         }
-        let dtype = match settings.dtype {
-            Dtype::F32 => DType::F32,
-            Dtype::Bf16 => DType::BF16,
-        };
+        let dtype = device::dtype(settings.dtype);
         let model = Qwen3Vl::load(&config, checkpoint.files(), checkpoint.prefix(), dtype, device)
             .map_err(LoadError::Weights)?;
         Ok(Self {
@@ -89,33 +88,14 @@ impl QwenEmbedder {
             prompt,
             limits: PixelLimits { min_pixels: settings.min_pixels, max_pixels: settings.max_pixels },
             dim: settings.dim as usize,
-            device: device_kind(device),
+            device: device::kind(device).map_err(LoadError::Weights)?,
+            budget: budget(&config, dtype, device).map_err(LoadError::Weights)?,
         })
     }
 
     /// The model itself.
     pub fn model(&self) -> &Qwen3Vl {
         &self.model
-    }
-
-    fn forward(&self, batch: &[PreparedItem]) -> candle_core::Result<Vec<Vec<f32>>> {
-        let grids: Vec<Vec<(u32, u32)>> = batch
-            .iter()
-            .map(|item| item.images.iter().map(|image| (image.grid_height, image.grid_width)).collect())
-            .collect();
-        let pixels: Vec<Vec<f32>> =
-            batch.iter().map(|item| item.images.iter().flat_map(image::patches).collect()).collect();
-        let inputs: Vec<ModelInput<'_>> = batch
-            .iter()
-            .zip(&grids)
-            .zip(&pixels)
-            .map(|((item, grids), pixels)| ModelInput {
-                token_ids: &item.token_ids,
-                grids,
-                pixel_values: pixels,
-            })
-            .collect();
-        self.model.forward(&inputs, &mut NoTrace)?.to_vec2()
     }
 }
 
@@ -141,41 +121,14 @@ impl Embedder for QwenEmbedder {
     }
 
     fn embed(&self, batch: &[PreparedItem]) -> Result<Vec<Vec<f32>>, EmbedError> {
-        if batch.is_empty() {
-            return Ok(Vec::new());
-        }
-        let rows = self.forward(batch).map_err(|error| failure(&error, batch))?;
-        rows.into_iter()
-            .enumerate()
-            .map(|(position, row)| normalise(&row, self.dim).ok_or(EmbedError::NotFinite { position }))
-            .collect()
+        self.start(batch)?.finish().map(|batch| batch.rows)
     }
-}
 
-/// The first `dim` components with norm 1 (`x / max(|x|, 1e-12)`, in f32); `None` where that gives no
-/// unit vector.
-///
-/// Normalising the shortened vector alone equals normalising twice: the first division scales all
-/// components alike.
-pub fn normalise(row: &[f32], dim: usize) -> Option<Vec<f32>> {
-    let row = &row[..dim.min(row.len())];
-    let norm = row.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt() as f32;
-    let unit: Vec<f32> = row.iter().map(|value| value / norm.max(SMALLEST_NORM)).collect();
-    (norm.is_finite() && norm > SMALLEST_NORM).then_some(unit)
-}
-
-fn failure(error: &candle_core::Error, batch: &[PreparedItem]) -> EmbedError {
-    let text = error.to_string();
-    if text.contains("OUT_OF_MEMORY") || text.contains("out of memory") {
-        let tokens = batch.iter().map(|item| item.token_ids.len()).sum();
-        return EmbedError::OutOfMemory { items: batch.len(), tokens };
+    fn start(&self, batch: &[PreparedItem]) -> Result<Box<dyn StartedBatch>, EmbedError> {
+        start(&self.model, batch, self.dim)
     }
-    EmbedError::Device(text)
-}
 
-fn device_kind(device: &Device) -> String {
-    match device {
-        Device::Cpu => cpu_kind().to_owned(),
-        other => format!("{:?}", other.location()),
+    fn default_budget(&self) -> BatchBudget {
+        self.budget
     }
 }

@@ -1,9 +1,12 @@
-//! The few layers both towers are made of.
+//! The few layers both towers are made of: a weight and the operation it belongs to.
 
-use candle_core::{DType, Module as _, Result, Tensor};
+use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
-/// `x W + b`, the weight as stored: `[out, in]`.
+use crate::kernels::linear::{After, linear, linear_add};
+use crate::kernels::norm;
+
+/// `x Wᵀ + b`, the weight as stored: `[out, in]`.
 #[derive(Debug, Clone)]
 pub struct Linear {
     weight: Tensor,
@@ -29,31 +32,51 @@ impl Linear {
         Self { weight, bias }
     }
 
+    /// With outputs that are always zero added, up to `outputs` in all.
+    pub fn pad_outputs(self, outputs: usize) -> Result<Self> {
+        let more = outputs - self.weight.dim(0)?;
+        let pad = |tensor: Tensor| tensor.pad_with_zeros(0, 0, more)?.contiguous();
+        Ok(Self { weight: pad(self.weight)?, bias: self.bias.map(pad).transpose()? })
+    }
+
+    /// With inputs that change nothing added, up to `inputs` in all.
+    pub fn pad_inputs(self, inputs: usize) -> Result<Self> {
+        let more = inputs - self.weight.dim(1)?;
+        Ok(Self { weight: self.weight.pad_with_zeros(1, 0, more)?.contiguous()?, bias: self.bias })
+    }
+
+    /// Some of the outputs alone; the weight is shared.
+    pub fn outputs(&self, first: usize, count: usize) -> Result<Self> {
+        let bias = self.bias.as_ref().map(|bias| bias.narrow(0, first, count)).transpose()?;
+        Ok(Self { weight: self.weight.narrow(0, first, count)?, bias })
+    }
+
     /// `[rows, in]` to `[rows, out]`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let y = product(x, &self.weight)?;
+        linear(x, &self.weight, self.bias.as_ref().map_or(After::Nothing, After::Bias))
+    }
+
+    /// The product with GELU, the tanh approximation, applied.
+    pub fn forward_gelu(&self, x: &Tensor) -> Result<Tensor> {
         match &self.bias {
-            Some(bias) => y.broadcast_add(bias),
-            None => Ok(y),
+            Some(bias) => linear(x, &self.weight, After::BiasGelu(bias)),
+            None => linear(x, &self.weight, After::Nothing)?.gelu(),
         }
     }
-}
 
-/// `x Wᵀ`. A CPU has no product of bf16: there both sides are widened, which is exact, and the sum in
-/// f32 is rounded once, as a GPU does it.
-fn product(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    if x.device().is_cpu() && x.dtype() == DType::BF16 {
-        let wide = x.to_dtype(DType::F32)?.matmul(&weight.to_dtype(DType::F32)?.t()?)?;
-        return wide.to_dtype(DType::BF16);
+    /// `residual` plus the product.
+    pub fn add_to(&self, residual: Tensor, x: &Tensor) -> Result<Tensor> {
+        linear_add(residual, x, &self.weight, self.bias.as_ref())
     }
-    x.matmul(&weight.t()?)
 }
 
-/// `x / sqrt(mean(x²) + eps) · w`, computed in f32, the weight applied after the cast back.
+/// RMSNorm with its weight.
 #[derive(Debug, Clone)]
 pub struct RmsNorm {
-    weight: Tensor,
-    eps: f64,
+    /// The weight.
+    pub weight: Tensor,
+    /// Added to the mean of the squares.
+    pub eps: f64,
 }
 
 impl RmsNorm {
@@ -62,21 +85,18 @@ impl RmsNorm {
         Ok(Self { weight: vb.get(size, "weight")?, eps })
     }
 
-    /// Over the last axis.
+    /// Over the rows of a matrix.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        if x.dtype() == DType::F32 {
-            return candle_nn::ops::rms_norm(&x.contiguous()?, &self.weight, self.eps as f32);
-        }
-        let wide = x.to_dtype(DType::F32)?;
-        let mean = wide.sqr()?.mean_keepdim(candle_core::D::Minus1)?;
-        let normed = wide.broadcast_div(&(mean + self.eps)?.sqrt()?)?;
-        normed.to_dtype(x.dtype())?.broadcast_mul(&self.weight)
+        norm::rms_norm(x, &self.weight, self.eps)
     }
 }
 
-/// `(x - mean) / sqrt(var + eps) · w + b`.
+/// LayerNorm with its weight and bias.
 #[derive(Debug, Clone)]
-pub struct LayerNorm(candle_nn::LayerNorm);
+pub struct LayerNorm {
+    weight: Tensor,
+    bias: Tensor,
+}
 
 impl LayerNorm {
     /// Epsilon of every LayerNorm of the vision tower.
@@ -84,11 +104,11 @@ impl LayerNorm {
 
     /// Loads `weight` and `bias`.
     pub fn load(size: usize, vb: &VarBuilder<'_>) -> Result<Self> {
-        Ok(Self(candle_nn::LayerNorm::new(vb.get(size, "weight")?, vb.get(size, "bias")?, Self::EPS)))
+        Ok(Self { weight: vb.get(size, "weight")?, bias: vb.get(size, "bias")? })
     }
 
-    /// Over the last axis.
+    /// Over the rows of a matrix.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.0.forward(x)
+        norm::layer_norm(x, &self.weight, &self.bias, Self::EPS)
     }
 }

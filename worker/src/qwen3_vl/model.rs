@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use candle_core::{DType, Device, Error, Result, Tensor};
 use candle_nn::VarBuilder;
 
-use super::config::{Config, PATCH_VALUES};
+use super::config::Config;
 use super::text::{TextTower, VisualInput};
 use super::trace::Trace;
 use super::vision::{Grid, VisionTower};
+use crate::embedder::PreparedImage;
+use crate::kernels::rows::patch_rows;
 use crate::prompt::positions;
 
 /// One item as the model sees it.
@@ -16,10 +18,12 @@ use crate::prompt::positions;
 pub struct ModelInput<'a> {
     /// Token ids; the last one is pooled.
     pub token_ids: &'a [u32],
-    /// Patch grids of its images, in order.
-    pub grids: &'a [Grid],
-    /// Patch rows of its images, in order: 1536 values each.
-    pub pixel_values: &'a [f32],
+    /// Its images, in order.
+    pub images: &'a [PreparedImage],
+}
+
+fn grid(image: &PreparedImage) -> Grid {
+    (image.grid_height, image.grid_width)
 }
 
 /// Qwen3-VL without its language head.
@@ -29,6 +33,7 @@ pub struct Qwen3Vl {
     vision: VisionTower,
     text: TextTower,
     device: Device,
+    dtype: DType,
 }
 
 impl Qwen3Vl {
@@ -47,12 +52,17 @@ impl Qwen3Vl {
         // are content addressed or the user's own and nothing here writes them.
         #[allow(unsafe_code)]
         let vb = unsafe { VarBuilder::from_mmaped_safetensors(files, dtype, device)? };
-        let vb = if prefix.is_empty() { vb } else { vb.pp(prefix) };
+        Self::from_variables(config, if prefix.is_empty() { vb } else { vb.pp(prefix) })
+    }
+
+    /// From tensors by name, without prefix.
+    pub fn from_variables(config: &Config, vb: VarBuilder<'_>) -> Result<Self> {
         Ok(Self {
             vision: VisionTower::load(&config.vision, &vb.pp("visual"))?,
             text: TextTower::load(&config.text, &vb.pp("language_model"))?,
             config: config.clone(),
-            device: device.clone(),
+            device: vb.device().clone(),
+            dtype: vb.dtype(),
         })
     }
 
@@ -61,7 +71,13 @@ impl Qwen3Vl {
         &self.config
     }
 
-    /// The hidden state of the last token of each item, `[items, hidden]` in f32, not normalised.
+    /// The device it lies on.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The hidden state of the last token of each item, `[items, hidden]` in f32, not normalised. On a
+    /// GPU the work is launched, and not waited for.
     pub fn forward(&self, batch: &[ModelInput<'_>], trace: &mut dyn Trace) -> Result<Tensor> {
         let lengths: Vec<usize> = batch.iter().map(|item| item.token_ids.len()).collect();
         let token_ids: Vec<u32> = batch.iter().flat_map(|item| item.token_ids).copied().collect();
@@ -75,8 +91,8 @@ impl Qwen3Vl {
     fn positions(&self, batch: &[ModelInput<'_>]) -> Result<[Vec<u32>; 3]> {
         let mut all: [Vec<u32>; 3] = Default::default();
         for item in batch {
-            let one =
-                positions(item.token_ids, item.grids, self.config.image_token_id).map_err(Error::wrap)?;
+            let grids: Vec<Grid> = item.images.iter().map(grid).collect();
+            let one = positions(item.token_ids, &grids, self.config.image_token_id).map_err(Error::wrap)?;
             for (all, one) in all.iter_mut().zip(one) {
                 all.extend(one);
             }
@@ -91,13 +107,12 @@ impl Qwen3Vl {
         token_ids: &[u32],
         trace: &mut dyn Trace,
     ) -> Result<Option<VisualInput>> {
-        let grids: Vec<Grid> = batch.iter().flat_map(|item| item.grids).copied().collect();
-        if grids.is_empty() {
+        let images: Vec<&PreparedImage> = batch.iter().flat_map(|item| item.images).collect();
+        if images.is_empty() {
             return Ok(None);
         }
-        let pixel_values: Vec<f32> = batch.iter().flat_map(|item| item.pixel_values).copied().collect();
-        let patches = pixel_values.len() / PATCH_VALUES;
-        let pixel_values = Tensor::from_vec(pixel_values, (patches, PATCH_VALUES), &self.device)?;
+        let grids: Vec<Grid> = images.iter().map(|image| grid(image)).collect();
+        let pixel_values = patch_rows(&images, self.dtype, &self.device)?;
         let seen = self.vision.forward(&pixel_values, &grids, trace)?;
         let image = self.config.image_token_id;
         let places: Vec<u32> =

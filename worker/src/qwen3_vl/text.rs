@@ -3,11 +3,15 @@
 use candle_core::{Device, Result, Tensor};
 use candle_nn::VarBuilder;
 
-use super::attention::{Mask, attention};
 use super::config::TextConfig;
 use super::layers::{Linear, RmsNorm};
-use super::rope::Rope;
+use super::rope;
 use super::trace::Trace;
+use crate::kernels::activation::silu_mul;
+use crate::kernels::attention::{Attention, HeadColumns, Mask, Segments, attention};
+use crate::kernels::rope::{Heads, Turns, norm_rope};
+use crate::kernels::rows::{add_rows, gather_rows};
+use crate::kernels::table::Table;
 
 #[derive(Debug, Clone)]
 struct Layer {
@@ -41,22 +45,78 @@ impl Layer {
         })
     }
 
-    fn forward(&self, x: &Tensor, config: &TextConfig, rope: &Rope, lengths: &[usize]) -> Result<Tensor> {
-        let tokens = x.dim(0)?;
-        let (heads, kv_heads, head) = (config.heads, config.kv_heads, config.head_dim);
-        let qkv = self.qkv.forward(&self.input_norm.forward(x)?)?;
-        let part = |first: usize, count: usize| {
-            qkv.narrow(1, first * head, count * head)?.contiguous()?.reshape((tokens, count, head))
-        };
-        let q = rope.apply(&self.q_norm.forward(&part(0, heads)?)?)?;
-        let k = rope.apply(&self.k_norm.forward(&part(heads, kv_heads)?)?)?;
-        let v = part(heads + kv_heads, kv_heads)?;
-        let x = (x + self.output.forward(&attention(&q, &k, &v, lengths, Mask::Causal)?)?)?;
+    /// All tokens of a batch.
+    fn forward(&self, x: Tensor, config: &TextConfig, turns: &Turns, segments: &Segments) -> Result<Tensor> {
+        let (heads, kv_heads, size) = (config.heads, config.kv_heads, config.head_dim);
+        let qkv = self.qkv.forward(&self.input_norm.forward(&x)?)?;
+        let qkv = self.norm_rope(qkv, Heads { queries: heads, keys: kv_heads, size }, turns)?;
+        let columns = |first: usize, heads| HeadColumns { matrix: &qkv, first: first * size, heads };
+        let attended = attention(
+            &Attention {
+                q: columns(0, heads),
+                k: columns(heads, kv_heads),
+                v: columns(heads + kv_heads, kv_heads),
+                size,
+            },
+            segments,
+        )?;
+        drop(qkv);
+        self.mlp(self.output.add_to(x, &attended)?)
+    }
+
+    /// The last token of each segment alone: of the others, only keys and values matter.
+    fn forward_last(&self, x: &Tensor, config: &TextConfig, turns: &Turns, last: &Last) -> Result<Tensor> {
+        let (heads, kv_heads, size) = (config.heads, config.kv_heads, config.head_dim);
+        let normed = self.input_norm.forward(x)?;
+        let kv = self.qkv.outputs(heads * size, 2 * kv_heads * size)?.forward(&normed)?;
+        let kv = self.norm_rope(kv, Heads { queries: 0, keys: kv_heads, size }, turns)?;
+        let q = self.qkv.outputs(0, heads * size)?.forward(&gather_rows(&normed, None, &last.rows)?)?;
+        let q = self.norm_rope(q, Heads { queries: heads, keys: 0, size }, &last.turns)?;
+        let columns = |first: usize| HeadColumns { matrix: &kv, first: first * size, heads: kv_heads };
+        let attended = attention(
+            &Attention {
+                q: HeadColumns { matrix: &q, first: 0, heads },
+                k: columns(0),
+                v: columns(kv_heads),
+                size,
+            },
+            &last.segments,
+        )?;
+        self.mlp(self.output.add_to(gather_rows(x, None, &last.rows)?, &attended)?)
+    }
+
+    fn norm_rope(&self, x: Tensor, heads: Heads, turns: &Turns) -> Result<Tensor> {
+        norm_rope(x, heads, &self.q_norm.weight, &self.k_norm.weight, self.q_norm.eps, turns)
+    }
+
+    fn mlp(&self, x: Tensor) -> Result<Tensor> {
         let gate_up = self.gate_up.forward(&self.post_norm.forward(&x)?)?;
-        let wide = config.intermediate_size;
-        let gate = gate_up.narrow(1, 0, wide)?.contiguous()?.silu()?;
-        let mlp = self.down.forward(&(gate * gate_up.narrow(1, wide, wide)?.contiguous()?)?)?;
-        x + mlp
+        self.down.add_to(x, &silu_mul(&gate_up)?)
+    }
+}
+
+/// The last tokens of the segments of a batch.
+struct Last {
+    rows: Table<i32>,
+    turns: Turns,
+    segments: Segments,
+}
+
+impl Last {
+    fn of(lengths: &[usize], turns: &Turns, device: &Device) -> Result<Self> {
+        let ends = lengths.iter().scan(0, |end, length| {
+            *end += *length as i32;
+            Some(*end - 1)
+        });
+        let rows = Table::new(ends.collect(), device)?;
+        Ok(Self {
+            turns: Turns {
+                cos: gather_rows(&turns.cos, None, &rows)?,
+                sin: gather_rows(&turns.sin, None, &rows)?,
+            },
+            segments: Segments::last_queries(lengths, device)?,
+            rows,
+        })
     }
 }
 
@@ -106,55 +166,43 @@ impl TextTower {
         visual: Option<&VisualInput>,
         trace: &mut dyn Trace,
     ) -> Result<Tensor> {
-        let config = &self.config;
-        let rope = Rope::text(
-            positions,
-            config.rope_theta,
-            config.head_dim,
-            config.mrope_section,
-            self.embeddings.dtype(),
-            &self.device,
-        )?;
+        let (config, device) = (&self.config, &self.device);
+        let dtype = self.embeddings.dtype();
+        let turns =
+            rope::text(positions, config.rope_theta, config.head_dim, config.mrope_section, dtype, device)?;
+        let segments = Segments::new(lengths, Mask::Causal, device)?;
+        let last = Last::of(lengths, &turns, device)?;
         let places = visual
-            .map(|visual| Tensor::from_slice(&visual.places, visual.places.len(), &self.device))
-            .transpose()?;
+            .map(|visual| Table::new(visual.places.iter().map(|place| *place as i32).collect(), device));
+        let places = places.transpose()?;
         let mut x = self.embed(token_ids, visual)?;
         trace.see("t_layer0_in", &x)?;
         for (index, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(&x, config, &rope, lengths)?;
+            x = if index + 1 < self.layers.len() {
+                layer.forward(x, config, &turns, &segments)?
+            } else {
+                layer.forward_last(&x, config, &turns, &last)?
+            };
             trace.see(&format!("t_layer{index}"), &x)?;
             let feature = visual.and_then(|visual| visual.deep.get(index));
             if let (Some(feature), Some(places)) = (feature, &places) {
-                x = x.index_add(places, feature, 0)?;
+                x = add_rows(x, feature, places)?;
             }
         }
-        let mut end = 0;
-        let last: Vec<u32> = lengths
-            .iter()
-            .map(|length| {
-                end += *length as u32;
-                end - 1
-            })
-            .collect();
-        let last = Tensor::from_slice(&last, last.len(), &self.device)?;
-        let pooled = self.norm.forward(&x.index_select(&last, 0)?)?;
+        let pooled = self.norm.forward(&x)?;
         trace.see("t_norm", &pooled)?;
         Ok(pooled)
     }
 
     /// Rows of the table, with the rows at visual places replaced.
     fn embed(&self, token_ids: &[u32], visual: Option<&VisualInput>) -> Result<Tensor> {
-        let ids = Tensor::from_slice(token_ids, token_ids.len(), &self.device)?;
-        let rows = self.embeddings.index_select(&ids, 0)?;
-        let Some(visual) = visual else {
-            return Ok(rows);
-        };
-        // One gather from the text rows with the visual rows below them.
-        let mut source: Vec<u32> = (0..token_ids.len() as u32).collect();
-        for (index, place) in visual.places.iter().enumerate() {
-            source[*place as usize] = (token_ids.len() + index) as u32;
+        let mut source: Vec<i32> = token_ids.iter().map(|id| *id as i32).collect();
+        if let Some(visual) = visual {
+            for (index, place) in visual.places.iter().enumerate() {
+                source[*place as usize] = -(index as i32) - 1;
+            }
         }
-        let source = Tensor::from_slice(&source, source.len(), &self.device)?;
-        Tensor::cat(&[&rows, &visual.tokens], 0)?.index_select(&source, 0)
+        let source = Table::new(source, &self.device)?;
+        gather_rows(&self.embeddings, visual.map(|visual| &visual.tokens), &source)
     }
 }

@@ -4,6 +4,8 @@ use candle_core::{Result, Tensor};
 
 /// Sees the tensors a forward pass makes, by name: `v_patch_embed`, `v_block0_in`, `v_block{i}`,
 /// `v_deepstack{i}`, `v_merger`, `t_layer0_in`, `t_layer{i}` (before a deep feature is added), `t_norm`.
+/// The last layer and the norm after it give the last token of each item alone. What comes next may be
+/// written over a tensor that was seen: whoever keeps one keeps a copy.
 pub trait Trace {
     /// One tensor.
     fn see(&mut self, name: &str, tensor: &Tensor) -> Result<()>;

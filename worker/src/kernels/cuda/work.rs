@@ -1,0 +1,94 @@
+//! A batch on the device: launched without waiting, timed by the device's own clock, its answer copied
+//! into pinned memory.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use candle_core::cuda_backend::cudarc::driver::{CudaEvent, result};
+use candle_core::{DType, Result, Tensor, bail};
+
+use super::{Gpu, driver, lock, profile};
+
+/// Pinned memory for one answer. It stays with the process, and is used again.
+pub struct Pinned {
+    address: *mut f32,
+    size: usize,
+}
+
+// SAFETY: plain memory with one owner.
+#[allow(unsafe_code)]
+unsafe impl Send for Pinned {}
+
+/// A batch that the device works on.
+pub struct Work {
+    gpu: Arc<Gpu>,
+    start: CudaEvent,
+    end: CudaEvent,
+    /// Lives until the copy has passed.
+    answer: Tensor,
+    pinned: Pinned,
+}
+
+impl Gpu {
+    /// Launches a batch. `launch` gives its answer, a matrix of f32.
+    pub fn start_batch(self: &Arc<Self>, launch: impl FnOnce() -> Result<Tensor>) -> Result<Work> {
+        self.begin_uploads()?;
+        let start = profile::mark(self.stream())?;
+        let launched = launch();
+        // Also after a failure: uploads are under way.
+        self.end_uploads()?;
+        let answer = launched?.contiguous()?;
+        let pinned = self.pinned(answer.elem_count())?;
+        self.copy_to_host(&answer, &pinned)?;
+        let end = profile::mark(self.stream())?;
+        Ok(Work { gpu: Arc::clone(self), start, end, answer, pinned })
+    }
+
+    #[allow(unsafe_code)]
+    fn pinned(&self, size: usize) -> Result<Pinned> {
+        if let Some(pinned) = lock(&self.answers).pop_if(|pinned| pinned.size >= size) {
+            return Ok(pinned);
+        }
+        let size = size.next_power_of_two();
+        // SAFETY: freed never or by `Drop`, once.
+        let address = unsafe { result::malloc_host(size * size_of::<f32>(), 0) }.map_err(driver)?;
+        Ok(Pinned { address: address.cast(), size })
+    }
+
+    #[allow(unsafe_code)]
+    fn copy_to_host(&self, answer: &Tensor, pinned: &Pinned) -> Result<()> {
+        if answer.dtype() != DType::F32 {
+            bail!("an answer is f32");
+        }
+        let address = self.address(answer)?;
+        // SAFETY: the pinned memory has room for the answer and is read after the event of its end.
+        unsafe {
+            let target = std::slice::from_raw_parts_mut(pinned.address, answer.elem_count());
+            result::memcpy_dtoh_async(target, address, self.stream().cu_stream()).map_err(driver)
+        }
+    }
+}
+
+impl Drop for Pinned {
+    #[allow(unsafe_code)]
+    fn drop(&mut self) {
+        // SAFETY: allocated by `pinned`; a `Work` waits before it lets go.
+        let _ = unsafe { result::free_host(self.address.cast()) };
+    }
+}
+
+impl Work {
+    /// Waits for the rows of the answer; with them, how long the device worked.
+    #[allow(unsafe_code)]
+    pub fn finish(self) -> Result<(Vec<Vec<f32>>, Duration)> {
+        self.end.synchronize().map_err(driver)?;
+        let (_, columns) = self.answer.dims2()?;
+        // SAFETY: the copy has passed, and nothing else writes this memory.
+        let values = unsafe { std::slice::from_raw_parts(self.pinned.address, self.answer.elem_count()) };
+        let rows = values.chunks_exact(columns.max(1)).map(<[f32]>::to_vec).collect();
+        let milliseconds = self.start.elapsed_ms(&self.end).map_err(driver)?;
+        let Self { gpu, pinned, .. } = self;
+        lock(&gpu.answers).push(pinned);
+        Ok((rows, Duration::from_secs_f64(f64::from(milliseconds) / 1e3)))
+    }
+}
