@@ -4,8 +4,8 @@
 // Helpers of tests are not seen as tests by this lint.
 #![allow(clippy::unwrap_used)]
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use coordinator::check::Input;
@@ -22,7 +22,10 @@ use shared::settings::EmbeddingChoices;
 use shared::store::{Store, layout};
 use tokio_util::sync::CancellationToken;
 use worker::batch::BatchBudget;
-use worker::embedder::{EmbedError, Embedder, ImageError, ItemError, PreparedImage, PreparedItem};
+use worker::embedder::{
+    EmbedError, EmbeddedBatch, Embedder, ImageError, ItemError, PreparedImage, PreparedItem, StartedBatch,
+};
+use worker::pipeline::busy::BusyMeter;
 use worker::pipeline::{Worker, WorkerEnd, WorkerSettings};
 
 /// Components of a vector.
@@ -95,6 +98,59 @@ impl Embedder for Faulty {
     }
 }
 
+/// A device that works on its own: a batch is through when it is waited for, not before.
+struct Overlapping {
+    inner: Faulty,
+    events: Arc<Mutex<Vec<&'static str>>>,
+}
+
+impl Embedder for Overlapping {
+    fn dim(&self) -> usize {
+        DIM
+    }
+
+    fn device(&self) -> String {
+        self.inner.device()
+    }
+
+    fn prepare_image(&self, bytes: &[u8]) -> Result<PreparedImage, ImageError> {
+        self.inner.prepare_image(bytes)
+    }
+
+    fn prepare_item(
+        &self,
+        text: Option<&str>,
+        images: Vec<PreparedImage>,
+    ) -> Result<PreparedItem, ItemError> {
+        self.inner.prepare_item(text, images)
+    }
+
+    fn embed(&self, batch: &[PreparedItem]) -> Result<Vec<Vec<f32>>, EmbedError> {
+        self.inner.embed(batch)
+    }
+
+    fn start(&self, batch: &[PreparedItem]) -> Result<Box<dyn StartedBatch>, EmbedError> {
+        self.events.lock().unwrap().push("start");
+        Ok(Box::new(Pending { rows: self.inner.embed(batch)?, events: Arc::clone(&self.events) }))
+    }
+}
+
+struct Pending {
+    rows: Vec<Vec<f32>>,
+    events: Arc<Mutex<Vec<&'static str>>>,
+}
+
+impl StartedBatch for Pending {
+    fn is_finished(&self) -> bool {
+        false
+    }
+
+    fn finish(self: Box<Self>) -> Result<EmbeddedBatch, EmbedError> {
+        self.events.lock().unwrap().push("finish");
+        Ok(EmbeddedBatch { rows: self.rows, busy: Duration::from_millis(1) })
+    }
+}
+
 /// Twelve items in three shards, planned into a store in memory, and their queue.
 struct Scene {
     run: Run,
@@ -142,6 +198,10 @@ impl Scene {
         let stop = CancellationToken::new();
         let embedder =
             Faulty { fault, batches: AtomicUsize::new(0), stop: stop_at_first_batch.then(|| stop.clone()) };
+        self.work_with(vec![Arc::new(embedder)], stop).await
+    }
+
+    async fn work_with(&self, embedders: Vec<Arc<dyn Embedder>>, stop: CancellationToken) -> WorkerEnd {
         let mut null_vector = [0.0; DIM];
         null_vector[1] = 1.0;
         let worker = Worker {
@@ -150,7 +210,8 @@ impl Scene {
             queue: self.queue.clone(),
             store: self.run.store.clone(),
             plan: Arc::new(self.run.plan.clone()),
-            embedder: Arc::new(embedder),
+            busy: Arc::new(BusyMeter::new(embedders.len())),
+            embedders,
             null_vector: null_vector.as_slice().into(),
             settings: WorkerSettings {
                 // Two items of six or seven bytes each.
@@ -257,4 +318,47 @@ async fn a_damaged_part_is_computed_again_and_replaced() {
     assert_eq!(scene.work(Fault::None, false).await, WorkerEnd::Finished);
     assert_eq!(scene.run.store.get(&key).await.unwrap(), whole, "the same bytes again");
     assert_eq!(scene.parts().await, 3);
+}
+
+fn overlapping(fault: Fault) -> (Arc<dyn Embedder>, Arc<Mutex<Vec<&'static str>>>) {
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let inner = Faulty { fault, batches: AtomicUsize::new(0), stop: None };
+    (Arc::new(Overlapping { inner, events: Arc::clone(&events) }), events)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_starts_while_the_one_before_runs() {
+    let scene = Scene::new().await;
+    let (embedder, events) = overlapping(Fault::None);
+    assert_eq!(scene.work_with(vec![embedder], CancellationToken::new()).await, WorkerEnd::Finished);
+    assert_eq!(scene.parts().await, 3);
+    let events = events.lock().unwrap();
+    assert_eq!(events[..3], ["start", "start", "finish"], "two batches of the first shard overlap");
+    assert_eq!(events.iter().filter(|event| **event == "start").count(), 6);
+    let mut running = 0;
+    for event in events.iter() {
+        running += if *event == "start" { 1 } else { -1 };
+        assert!((0..=2).contains(&running), "no more than one batch waits behind another");
+    }
+    assert_eq!(running, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_little_memory_behind_a_running_batch_halves_the_batch() {
+    let scene = Scene::new().await;
+    let (embedder, _) = overlapping(Fault::Memory);
+    assert_eq!(scene.work_with(vec![embedder], CancellationToken::new()).await, WorkerEnd::Finished);
+    assert_eq!(scene.parts().await, 3);
+    assert_eq!(scene.snapshot().await.items_done, 12);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_devices_work_on_one_claim_loop() {
+    let scene = Scene::new().await;
+    let (first, first_events) = overlapping(Fault::None);
+    let (second, second_events) = overlapping(Fault::None);
+    assert_eq!(scene.work_with(vec![first, second], CancellationToken::new()).await, WorkerEnd::Finished);
+    assert_eq!(scene.parts().await, 3);
+    let batches = first_events.lock().unwrap().len() + second_events.lock().unwrap().len();
+    assert_eq!(batches, 12, "each of the six batches started once and finished once");
 }

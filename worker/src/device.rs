@@ -13,7 +13,7 @@ use crate::kernels::cuda::Gpu;
 /// `--device`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeviceChoice {
-    /// CUDA where this build and this machine have it, else the CPU.
+    /// The first CUDA device where this build has CUDA, else the CPU.
     Auto,
     /// The CPU.
     Cpu,
@@ -41,6 +41,9 @@ pub enum DeviceError {
     /// The build lacks CUDA.
     #[error("this build has no CUDA: build with --features cuda, or pass --device cpu")]
     NoCuda,
+    /// The machine lacks a GPU, or its driver does not show it.
+    #[error("no CUDA device is found: see what nvidia-smi says, or pass --device cpu")]
+    NoDevice,
     /// CUDA refuses.
     #[error("cannot use CUDA device {number}")]
     Cuda {
@@ -88,14 +91,17 @@ impl fmt::Display for DeviceChoice {
 impl DeviceChoice {
     /// Opens the devices, one or more.
     pub fn open_all(&self) -> Result<Vec<Device>, DeviceError> {
-        let available = candle_core::utils::cuda_is_available();
+        let built = candle_core::utils::cuda_is_available();
+        let found = cuda_devices();
         match self {
             Self::Cpu => Ok(vec![Device::Cpu]),
-            Self::Auto if !available => Ok(vec![Device::Cpu]),
-            Self::Cuda(_) | Self::AllCuda if !available => Err(DeviceError::NoCuda),
+            Self::Auto if !built => Ok(vec![Device::Cpu]),
+            Self::Cuda(_) | Self::AllCuda if !built => Err(DeviceError::NoCuda),
+            // A rented GPU that is not there must not pass unnoticed as a slow CPU.
+            Self::Auto | Self::Cuda(_) | Self::AllCuda if found == 0 => Err(DeviceError::NoDevice),
             Self::Auto => Ok(vec![cuda(0)?]),
             Self::Cuda(numbers) => numbers.iter().map(|number| cuda(*number)).collect(),
-            Self::AllCuda => (0..cuda_devices()).map(cuda).collect(),
+            Self::AllCuda => (0..found).map(cuda).collect(),
         }
     }
 

@@ -4,20 +4,20 @@
 // Helpers of tests are not seen as tests by this lint.
 #![allow(clippy::unwrap_used)]
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use ndarray_npy::npy::header::Header;
-use serde_json::Value;
-use shared::plan::{Dtype, EmbeddingSettings};
+use shared::plan::Dtype;
+use support::{Embedders, cases, expected, max_difference, prepare, reference, settings};
 use worker::embedder::{Embedder as _, PreparedItem};
-use worker::qwen3_vl::config::Config;
 use worker::qwen3_vl::started::normalise;
 use worker::qwen3_vl::trace::Trace;
-use worker::qwen3_vl::{ModelInput, QwenEmbedder};
+use worker::qwen3_vl::{Config, ModelInput, QwenEmbedder};
 
 /// Largest difference from given pixel values, in f32.
 const FROM_PIXELS: f32 = 5e-6;
@@ -26,88 +26,10 @@ const END_TO_END: f32 = 1e-5;
 /// Largest difference between an item alone and in a batch.
 const BATCHED: f32 = 1e-6;
 
-fn reference() -> Option<PathBuf> {
-    let beside = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared"));
-    let folder = std::env::var_os("EMBED_FLEET_SHARED").map_or_else(beside, PathBuf::from).join("reference");
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    println!("skipped: no reference cases in {}", folder.display());
-    None
-}
-
-fn cases(folder: &Path) -> Vec<Value> {
-    let text = std::fs::read_to_string(folder.join("cases.json")).unwrap();
-    serde_json::from_str::<Value>(&text).unwrap()["cases"].as_array().unwrap().clone()
-}
-
-fn settings(instruction: Option<&str>, max_length: u32) -> EmbeddingSettings {
-    let choices = shared::settings::EmbeddingChoices {
-        instruction: instruction.map(str::to_owned),
-        max_length: Some(max_length),
-        ..Default::default()
-    };
-    choices.resolve(Dtype::F32, 64).unwrap()
-}
-
-/// One embedder for each instruction and length of the cases.
-struct Embedders {
-    model: PathBuf,
-    made: BTreeMap<(Option<String>, u32), QwenEmbedder>,
-}
-
-impl Embedders {
-    fn new(folder: &Path) -> Self {
-        Self { model: folder.join("model"), made: BTreeMap::new() }
-    }
-
-    fn of(&mut self, case: &Value) -> &QwenEmbedder {
-        let instruction = case["item"]["instruction"].as_str().map(str::to_owned);
-        let max_length = case["max_length"].as_u64().unwrap() as u32;
-        let model = &self.model;
-        self.made.entry((instruction.clone(), max_length)).or_insert_with(|| {
-            // Shorter than the command line allows: the cases cut inside an image.
-            let mut settings = settings(instruction.as_deref(), 8192);
-            settings.max_length = max_length;
-            QwenEmbedder::load(model, &settings, &Device::Cpu).unwrap()
-        })
-    }
-}
-
-/// The text of a case: a list is one text after the other, an empty list none.
-fn text_of(case: &Value) -> Option<String> {
-    match &case["item"]["text"] {
-        Value::String(text) => Some(text.clone()),
-        Value::Array(texts) if !texts.is_empty() => {
-            Some(texts.iter().map(|text| text.as_str().unwrap()).collect())
-        }
-        _ => None,
-    }
-}
-
-fn prepare(folder: &Path, embedder: &QwenEmbedder, case: &Value) -> Result<PreparedItem, String> {
-    let names = case["item"]["images"].as_array().cloned().unwrap_or_default();
-    let mut images = Vec::new();
-    for name in names {
-        let bytes = std::fs::read(folder.join("inputs").join(name.as_str().unwrap())).unwrap();
-        images.push(embedder.prepare_image(&bytes).map_err(|error| error.to_string())?);
-    }
-    embedder.prepare_item(text_of(case).as_deref(), images).map_err(|error| error.to_string())
-}
-
-fn expected(case: &Value) -> Vec<f32> {
-    case["embedding"].as_array().unwrap().iter().map(|value| value.as_f64().unwrap() as f32).collect()
-}
-
-fn max_difference(a: &[f32], b: &[f32]) -> f32 {
-    assert_eq!(a.len(), b.len());
-    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
-}
-
 #[test]
 fn all_cases_end_to_end() {
     let Some(folder) = reference() else { return };
-    let mut embedders = Embedders::new(&folder);
+    let mut embedders = Embedders::new(&folder, Dtype::F32, &Device::Cpu);
     let (mut embedded, mut errors, mut worst) = (0, 0, 0f32);
     for case in cases(&folder) {
         let name = case["name"].as_str().unwrap();
@@ -135,7 +57,7 @@ fn all_cases_end_to_end() {
 #[test]
 fn given_pixels_give_the_reference_more_closely() {
     let Some(folder) = reference() else { return };
-    let mut embedders = Embedders::new(&folder);
+    let mut embedders = Embedders::new(&folder, Dtype::F32, &Device::Cpu);
     for case in cases(&folder) {
         let name = case["name"].as_str().unwrap();
         if case.get("error").is_some() {
@@ -180,7 +102,7 @@ fn member(npz: &mut zip::ZipArchive<File>, name: &str) -> (Vec<usize>, Vec<f32>)
 #[test]
 fn tensors_on_the_way_equal_the_taps() {
     let Some(folder) = reference() else { return };
-    let mut embedders = Embedders::new(&folder);
+    let mut embedders = Embedders::new(&folder, Dtype::F32, &Device::Cpu);
     let mut compared = 0;
     for case in cases(&folder) {
         let name = case["name"].as_str().unwrap();

@@ -13,6 +13,7 @@ use shared::queue::memory::MemoryQueue;
 use shared::queue::{Clock, Queue, WorkerInfo};
 use tokio_util::sync::CancellationToken;
 use worker::embedder::Embedder;
+use worker::pipeline::busy::BusyMeter;
 use worker::pipeline::{Worker, WorkerEnd, WorkerSettings};
 
 use crate::failure::Failure;
@@ -65,9 +66,14 @@ pub async fn embed_missing(local: LocalRun, stop: CancellationToken) -> Result<u
             queue: Arc::clone(&queue),
             store: run.store.clone(),
             plan: Arc::clone(&plan),
-            embedder: Arc::clone(&embedder),
+            busy: Arc::new(BusyMeter::new(1)),
+            embedders: vec![Arc::clone(&embedder)],
             null_vector: Arc::clone(&null_vector),
-            settings: WorkerSettings { claim_poll: CLAIM_POLL, ..WorkerSettings::default() },
+            settings: WorkerSettings {
+                claim_poll: CLAIM_POLL,
+                budget: embedder.default_budget(),
+                ..WorkerSettings::default()
+            },
             stop: stop.clone(),
         };
         working.spawn(worker.run());

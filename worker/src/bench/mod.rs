@@ -7,9 +7,13 @@
 //! | [`mix`] | items by their numbers of tokens and their patch grids |
 //! | [`work`] | floating-point operations that an item needs |
 //! | [`model`] | items through the model alone |
+//! | [`pipeline`] | bundles with picture files through to written parts |
+//! | [`pictures`] | those picture files |
 
 pub mod mix;
 pub mod model;
+pub mod pictures;
+pub mod pipeline;
 pub mod shape;
 pub mod weights;
 pub mod work;

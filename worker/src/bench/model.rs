@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device, Result};
 
-use super::shape::Shape;
 use super::weights::RandomWeights;
 use super::work::operations;
 use crate::batch::{BatchBudget, batches};
@@ -85,12 +84,4 @@ pub fn product_peak(device: &Device) -> Result<f64> {
 pub fn worst_items(config: &Config) -> Vec<PreparedItem> {
     let size = super::mix::ItemSize { text_tokens: 8192 - 1800 - 2, image_grids: vec![[1, 60, 120]] };
     super::mix::items(&vec![size; 8], config)
-}
-
-/// Which shape a model has, for messages.
-pub fn name(shape: Shape) -> &'static str {
-    match shape {
-        Shape::Large => "8b",
-        Shape::Small => "2b",
-    }
 }

@@ -1,5 +1,6 @@
 //! The shapes of Qwen3-VL-Embedding: figures of the published configurations.
 
+use std::fmt;
 use std::str::FromStr;
 
 use crate::qwen3_vl::Config;
@@ -23,6 +24,15 @@ impl FromStr for Shape {
             "2b" => Ok(Self::Small),
             _ => Err("8b or 2b".to_owned()),
         }
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Large => "8b",
+            Self::Small => "2b",
+        })
     }
 }
 

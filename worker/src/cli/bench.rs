@@ -1,15 +1,23 @@
 //! `worker bench`: how fast this machine embeds.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 use shared::exit::ExitCode;
+use shared::settings::EmbeddingChoices;
 
 use super::Failure;
 use super::work::BatchTokens;
-use crate::bench::{mix, model, shape::Shape};
-use crate::device::{self, DeviceChoice, parse_memory};
+use crate::bench::mix::{self, ItemSize};
+use crate::bench::model;
+use crate::bench::pipeline::Scene;
+use crate::bench::shape::Shape;
+use crate::device::{self, Device, DeviceChoice, DeviceError, parse_memory};
+use crate::embedder::Embedder;
 use crate::load::default_dtype;
+use crate::prompt::Prompt;
+use crate::qwen3_vl::QwenEmbedder;
 use crate::qwen3_vl::budget::budget;
 use crate::qwen3_vl::started::start;
 
@@ -22,7 +30,16 @@ pub struct BenchArgs {
     /// Sizes of the items; without it, the largest items that the defaults allow
     #[arg(long, value_name = "FILE")]
     mix: Option<PathBuf>,
-    /// auto, cpu or cuda:N
+    /// From bundles with picture files through to written parts, beside the model alone
+    #[arg(long, requires_all = ["mix", "tokenizer"])]
+    pipeline: bool,
+    /// The tokenizer.json of a Qwen3-VL model, for --pipeline
+    #[arg(long, value_name = "FILE")]
+    tokenizer: Option<PathBuf>,
+    /// Times the pipeline goes through the mix in one run
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    passes: u32,
+    /// auto, cpu or cuda:N; for --pipeline also several, as cuda:0,1 or cuda:all
     #[arg(long, default_value = "auto", value_name = "DEVICE")]
     device: DeviceChoice,
     /// Text tokens plus vision patches of one batch: a number, or auto
@@ -40,26 +57,35 @@ pub struct BenchArgs {
 }
 
 /// Measures and prints.
-pub fn bench(args: &BenchArgs) -> Result<ExitCode, Failure> {
-    let unexpected = |error: candle_core::Error| Failure::new(ExitCode::Unexpected, error);
-    let device = args.device.open().map_err(|error| Failure::new(ExitCode::Usage, error))?;
-    device::limit_memory(&device, args.gpu_memory).map_err(|error| Failure::new(ExitCode::Usage, error))?;
+pub async fn bench(args: BenchArgs) -> Result<ExitCode, Failure> {
+    if args.pipeline {
+        return through_the_pipeline(&args).await;
+    }
+    tokio::task::spawn_blocking(move || model_alone(&args))
+        .await
+        .map_err(|error| Failure::new(ExitCode::Unexpected, error))?
+}
+
+fn unexpected(error: impl Into<anyhow::Error>) -> Failure {
+    Failure::new(ExitCode::Unexpected, error)
+}
+
+/// Items through the model, batches back to back.
+fn model_alone(args: &BenchArgs) -> Result<ExitCode, Failure> {
+    let device = args.open()?;
     let config = args.shape.config();
     let dtype = device::dtype(default_dtype(&device));
     let peak = model::product_peak(&device).map_err(unexpected)?;
     let qwen = model::random_model(&config, dtype, &device).map_err(unexpected)?;
     let items = match &args.mix {
-        Some(path) => {
-            let sizes = mix::read(path).map_err(|error| Failure::new(ExitCode::Input, error))?;
-            mix::items(&sizes, &config)
-        }
+        Some(path) => mix::items(&sizes(path)?, &config),
         None => model::worst_items(&config),
     };
     let budget = args.batch_tokens.budget(budget(&config, dtype, &device).map_err(unexpected)?);
     let tokens: usize = items.iter().map(|item| item.token_ids.len()).sum();
     println!(
         "{} on {}: {} items, {:.1} tokens an item, batches of {} tokens and patches, product peak {peak:.1} TFLOP/s",
-        model::name(args.shape),
+        args.shape,
         device::kind(&device).map_err(unexpected)?,
         items.len(),
         tokens as f64 / items.len().max(1) as f64,
@@ -67,7 +93,7 @@ pub fn bench(args: &BenchArgs) -> Result<ExitCode, Failure> {
     );
     let run = || {
         model::run(&items, &config, budget, |batch| start(&qwen, batch, config.text.hidden_size))
-            .map_err(|error| Failure::new(ExitCode::Unexpected, error))
+            .map_err(unexpected)
     };
     // The first run loads kernels and takes memory.
     run()?;
@@ -85,30 +111,99 @@ pub fn bench(args: &BenchArgs) -> Result<ExitCode, Failure> {
         100.0 * median.busy
     );
     #[cfg(feature = "cuda")]
-    if let Some(gpu) = crate::kernels::cuda::Gpu::of_device(&device).map_err(unexpected)? {
-        let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
-        let (total, used) = gpu.memory().map_err(unexpected)?;
-        let held = args.gpu_memory.map_or(0, |limit| total.saturating_sub(limit));
-        println!(
-            "memory: {:.2} GiB at most in tensors, {:.2} GiB of the card with everything else",
-            gib(gpu.peak_memory().map_err(unexpected)?),
-            gib(used - held)
-        );
-        if args.profile {
-            gpu.start_profile();
-            run()?;
-            let spent = gpu.end_profile().map_err(unexpected)?;
-            let sum: f64 = spent.iter().map(|one| one.milliseconds).sum();
-            for one in spent {
-                println!(
-                    "{:>10.2} ms {:>5.1} % {:>7} launches  {}",
-                    one.milliseconds,
-                    100.0 * one.milliseconds / sum,
-                    one.launches,
-                    one.name
-                );
-            }
-        }
-    }
+    gpu_report(args, &device, || run().map(|_| ()))?;
     Ok(ExitCode::Done)
+}
+
+/// What the run took of the card, and where its time went.
+#[cfg(feature = "cuda")]
+fn gpu_report(
+    args: &BenchArgs,
+    device: &Device,
+    run: impl FnOnce() -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let Some(gpu) = crate::kernels::cuda::Gpu::of_device(device).map_err(unexpected)? else { return Ok(()) };
+    let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+    let (total, used) = gpu.memory().map_err(unexpected)?;
+    let held = args.gpu_memory.map_or(0, |limit| total.saturating_sub(limit));
+    println!(
+        "memory: {:.2} GiB at most in tensors, {:.2} GiB of the card with everything else",
+        gib(gpu.peak_memory().map_err(unexpected)?),
+        gib(used - held)
+    );
+    if !args.profile {
+        return Ok(());
+    }
+    gpu.start_profile();
+    run()?;
+    let spent = gpu.end_profile().map_err(unexpected)?;
+    let sum: f64 = spent.iter().map(|one| one.milliseconds).sum();
+    for one in spent {
+        let share = 100.0 * one.milliseconds / sum;
+        println!("{:>10.2} ms {share:>5.1} % {:>7} launches  {}", one.milliseconds, one.launches, one.name);
+    }
+    Ok(())
+}
+
+/// The same items through a worker's pipeline and through the model alone.
+async fn through_the_pipeline(args: &BenchArgs) -> Result<ExitCode, Failure> {
+    let (Some(mix), Some(tokenizer)) = (&args.mix, &args.tokenizer) else {
+        return Err(Failure::usage("--pipeline needs --mix and --tokenizer"));
+    };
+    let sizes = sizes(mix)?;
+    let devices = args.device.open_all().map_err(|error| Failure::new(ExitCode::Usage, error))?;
+    let config = args.shape.config();
+    let dtype = default_dtype(&devices[0]);
+    let settings =
+        EmbeddingChoices::default().resolve(dtype, config.text.hidden_size as u32).map_err(unexpected)?;
+    let prompt = || {
+        Prompt::from_file(tokenizer, &settings.instruction, settings.max_length as usize)
+            .map_err(|error| Failure::new(ExitCode::Input, error))
+    };
+    let counting = prompt()?;
+    let folder = tempfile::tempdir().map_err(unexpected)?;
+    let tokens_of = |text: &str| counting.count(text).unwrap_or_default();
+    let scene = Scene::new(folder.path(), &sizes, args.passes as usize, &settings, tokens_of)
+        .await
+        .map_err(unexpected)?;
+    let load = |device: &Device| {
+        device::limit_memory(device, args.gpu_memory)
+            .map_err(|error| Failure::new(ExitCode::Usage, error))?;
+        let model = model::random_model(&config, device::dtype(dtype), device).map_err(unexpected)?;
+        Ok(Arc::new(QwenEmbedder::new(model, prompt()?, &settings).map_err(unexpected)?) as Arc<dyn Embedder>)
+    };
+    let embedders = devices.iter().map(load).collect::<Result<Vec<_>, Failure>>()?;
+    let embedder = Arc::clone(&embedders[0]);
+    let budget = args.batch_tokens.budget(embedder.default_budget());
+    let items = scene.prepare(embedder.as_ref()).map_err(unexpected)?;
+    let alone = || model::run(&items, &config, budget, |batch| embedder.start(batch)).map_err(unexpected);
+    alone()?;
+    let alone = alone()?;
+    let worked = scene.work(embedders, budget).await.map_err(unexpected)?;
+    println!(
+        "{} on {}: {} items from {} bundles\n  model alone: {:.2} items/s\n  pipeline:    {:.2} items/s, \
+         {:.1} % of the model alone, device busy {:.1} %",
+        args.shape,
+        embedder.device(),
+        items.len(),
+        scene.bundles(),
+        alone.items_per_second,
+        worked.items_per_second,
+        100.0 * worked.items_per_second / alone.items_per_second,
+        100.0 * worked.busy
+    );
+    Ok(ExitCode::Done)
+}
+
+impl BenchArgs {
+    fn open(&self) -> Result<Device, Failure> {
+        let usage = |error: DeviceError| Failure::new(ExitCode::Usage, error);
+        let device = self.device.open().map_err(usage)?;
+        device::limit_memory(&device, self.gpu_memory).map_err(usage)?;
+        Ok(device)
+    }
+}
+
+fn sizes(path: &Path) -> Result<Vec<ItemSize>, Failure> {
+    mix::read(path).map_err(|error| Failure::new(ExitCode::Input, error))
 }

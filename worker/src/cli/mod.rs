@@ -107,6 +107,6 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         None if cli.work.check => check::check_device(&cli.work.device),
         None => work::work(cli.work, &file).await,
         Some(Command::Embed(args)) => embed::embed(args, &file).await,
-        Some(Command::Bench(args)) => bench::bench(&args),
+        Some(Command::Bench(args)) => bench::bench(args).await,
     }
 }

@@ -19,9 +19,10 @@ use tokio_util::sync::CancellationToken;
 use super::Failure;
 use super::check::trust;
 use crate::batch::BatchBudget;
-use crate::device::{DeviceChoice, limit_memory};
+use crate::device::{Device, DeviceChoice, limit_memory};
 use crate::embedder::Embedder;
 use crate::load;
+use crate::pipeline::busy::BusyMeter;
 use crate::pipeline::{Worker, WorkerEnd, WorkerError, WorkerSettings};
 
 /// Which run to work on, and with what.
@@ -109,11 +110,12 @@ pub async fn work(args: WorkArgs, file: &FileSettings) -> Result<ExitCode, Failu
     let store = Store::open(&store_url)?;
     let plan = plan_of(&store, args.run.clone().or_else(|| file.run.clone())).await?;
     let run = plan.run.clone();
-    let embedder = tokio::select! {
-        embedder = embedder_of(&args, &store, &plan) => embedder?,
+    let embedders = tokio::select! {
+        embedders = embedders_of(&args, &store, &plan) => embedders?,
         // A model may take minutes to come; nothing is held yet.
         () = stop.cancelled() => return Ok(signalled.await.unwrap_or(ExitCode::Terminated)),
     };
+    let embedder = Arc::clone(&embedders[0]);
     if embedder.dim() != plan.embedding.dim as usize {
         let error = load::EmbedderError::Dim { asked: plan.embedding.dim, has: embedder.dim() };
         return Err(Failure::new(ExitCode::Input, error));
@@ -132,7 +134,8 @@ pub async fn work(args: WorkArgs, file: &FileSettings) -> Result<ExitCode, Failu
         queue: Arc::new(queue),
         store,
         plan: Arc::new(plan),
-        embedder,
+        busy: Arc::new(BusyMeter::new(embedders.len())),
+        embedders,
         null_vector,
         settings: WorkerSettings { give_up_after: args.give_up_after, budget, ..WorkerSettings::default() },
         stop,
@@ -199,7 +202,12 @@ async fn plan_of(store: &Store, named: Option<RunId>) -> Result<Plan, Failure> {
     Ok(plan)
 }
 
-async fn embedder_of(args: &WorkArgs, store: &Store, plan: &Plan) -> Result<Arc<dyn Embedder>, Failure> {
+/// The plan's model on each device; never empty.
+async fn embedders_of(
+    args: &WorkArgs,
+    store: &Store,
+    plan: &Plan,
+) -> Result<Vec<Arc<dyn Embedder>>, Failure> {
     let started = Instant::now();
     let places = Places::from_environment(Some(store.clone()));
     // FLEET_MODEL is often set alike for the coordinator and its workers: the plan's own name for the model
@@ -208,19 +216,28 @@ async fn embedder_of(args: &WorkArgs, store: &Store, plan: &Plan) -> Result<Arc<
     let model = local_copy(&plan.model, own, &places)
         .await
         .map_err(|error| Failure::new(error.exit_code(), error))?;
-    let settings = plan.embedding.clone();
-    let device = args.device.open().map_err(|error| Failure::new(ExitCode::Usage, error))?;
-    limit_memory(&device, args.gpu_memory).map_err(|error| Failure::new(ExitCode::Usage, error))?;
-    let trusted = device.clone();
-    tokio::task::spawn_blocking(move || trust(&trusted))
+    let found = started.elapsed();
+    let (settings, choice, limit) = (plan.embedding.clone(), args.device.clone(), args.gpu_memory);
+    let load = move || {
+        let devices = choice.open_all().map_err(|error| Failure::new(ExitCode::Usage, error))?;
+        let load = |device: &Device| {
+            limit_memory(device, limit).map_err(|error| Failure::new(ExitCode::Usage, error))?;
+            trust(device)?;
+            load::embedder(&model, &settings, device).map_err(|error| Failure::new(ExitCode::Input, error))
+        };
+        devices.iter().map(load).collect::<Result<Vec<_>, _>>()
+    };
+    let embedders = tokio::task::spawn_blocking(load)
         .await
         .map_err(|error| Failure::new(ExitCode::Unexpected, error))??;
-    let embedder = tokio::task::spawn_blocking(move || load::embedder(&model, &settings, &device))
-        .await
-        .map_err(|error| Failure::new(ExitCode::Unexpected, error))?
-        .map_err(|error| Failure::new(ExitCode::Input, error))?;
-    tracing::info!(model = %plan.model.name, seconds = started.elapsed().as_secs_f32(), "model loaded");
-    Ok(embedder)
+    tracing::info!(
+        model = %plan.model.name,
+        devices = embedders.len(),
+        "the model was found in {:.1} s and loaded in {:.1} s",
+        found.as_secs_f64(),
+        started.elapsed().saturating_sub(found).as_secs_f64()
+    );
+    Ok(embedders)
 }
 
 /// Whether this is what the plan calls its model, with or without a revision.

@@ -153,6 +153,11 @@ pub trait Embedder: Send + Sync {
 
 /// A batch that a device works on. Batches finish in the order they were started.
 pub trait StartedBatch {
+    /// Whether [`Self::finish`] has nothing to wait for.
+    fn is_finished(&self) -> bool {
+        true
+    }
+
     /// Waits for the vectors, those of [`Embedder::embed`].
     fn finish(self: Box<Self>) -> Result<EmbeddedBatch, EmbedError>;
 }

@@ -1,22 +1,17 @@
-//! From a bundle to vectors: prepared on CPU threads, embedded on the one thread that owns the device.
+//! From a bundle to items ready for a device, on CPU threads; and what is done about a batch that a
+//! device could not take.
 
-use std::io;
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 
 use rayon::prelude::*;
 use shared::bundle::{Bundle, BundleItem};
 use shared::part::Reason;
-use shared::queue::ItemRange;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::OwnedSemaphorePermit;
 
+use super::Worker;
 use super::fetch::ShardError;
-use super::lease::{HeldLease, Permission};
-use super::{Worker, WorkerError};
-use crate::batch::batches;
+use super::lease::HeldLease;
 use crate::embedder::{EmbedError, Embedder, PreparedItem};
 use crate::policy::{FoundImage, Outcome, SourceItem, prepare};
 
@@ -74,8 +69,9 @@ impl PreparedShard {
                 held.lease().items
             )));
         }
+        let embedder = worker.preparer();
         let decided: Vec<(Settled, Option<PreparedItem>)> =
-            bundle.items().par_iter().map(|item| settle(worker.embedder.as_ref(), item, bundle)).collect();
+            bundle.items().par_iter().map(|item| settle(embedder, item, bundle)).collect();
         let mut settled = Vec::with_capacity(decided.len());
         let mut items = Vec::with_capacity(decided.len());
         for (one, item) in decided {
@@ -108,55 +104,8 @@ fn settle(embedder: &dyn Embedder, item: &BundleItem, bundle: &Bundle) -> (Settl
     (Settled { index: item.index, id: item.id.clone(), fate, dropped }, prepared)
 }
 
-/// Starts the thread that owns the device. It ends when no more shards come; `halt` lets it give back
-/// what it has not finished.
-pub fn start_device_thread(
-    worker: Arc<Worker>,
-    halt: CancellationToken,
-    mut shards: mpsc::Receiver<PreparedShard>,
-    to_publisher: mpsc::Sender<EmbeddedShard>,
-) -> Result<JoinHandle<()>, WorkerError> {
-    let body = move || {
-        while let Some(shard) = shards.blocking_recv() {
-            let PreparedShard { held, settled, items, place } = shard;
-            // A panic in one shard fails that shard alone.
-            let vectors = catch_unwind(AssertUnwindSafe(|| embed_shard(&worker, &halt, &held, &items)))
-                .unwrap_or_else(|payload| Err(ShardError::panic(payload.as_ref())));
-            if to_publisher.blocking_send(EmbeddedShard { held, settled, vectors, place }).is_err() {
-                return;
-            }
-        }
-    };
-    start_thread(body).map_err(WorkerError::Thread)
-}
-
-fn start_thread(body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
-    thread::Builder::new().name("device".to_owned()).spawn(body)
-}
-
-fn embed_shard(
-    worker: &Worker,
-    halt: &CancellationToken,
-    held: &HeldLease,
-    items: &[PreparedItem],
-) -> Result<Vectors, ShardError> {
-    let mut vectors = Vectors { rows: Vec::with_capacity(items.len()), batch_reduced: false };
-    for batch in batches(items, worker.settings.budget) {
-        let range = ItemRange { first: batch.start as u32, end: batch.end as u32 };
-        match held.start_batch(range, halt) {
-            Permission::Go => {}
-            Permission::Lost => return Err(ShardError::Lost),
-            Permission::Stopped => return Err(ShardError::stopped()),
-        }
-        let end = batch.end as u64;
-        embed_range(worker.embedder.as_ref(), items, batch, &mut vectors)?;
-        held.finish_batch(end);
-    }
-    Ok(vectors)
-}
-
 /// Embeds a batch; where the device has too little memory, its halves, down to one item.
-fn embed_range(
+pub fn embed_range(
     embedder: &dyn Embedder,
     items: &[PreparedItem],
     range: Range<usize>,

@@ -65,7 +65,9 @@ impl HeldLease {
                 return Permission::Stopped;
             }
             if Instant::now() < standing.fence {
-                standing.in_flight = Some(range);
+                // The batch before may still run.
+                let first = standing.in_flight.map_or(range.first, |running| running.first.min(range.first));
+                standing.in_flight = Some(ItemRange { first, end: range.end });
                 return Permission::Go;
             }
             // Woken by a beat; the short timeout notices a stop.
@@ -74,11 +76,12 @@ impl HeldLease {
         }
     }
 
-    /// Says that the items before `items_done` are embedded and nothing is in flight.
+    /// Says that the items before `items_done` are embedded; a batch behind them may be in flight.
     pub fn finish_batch(&self, items_done: u64) {
         let mut standing = self.lock();
         standing.items_done = items_done;
-        standing.in_flight = None;
+        let rest = |running: ItemRange| ItemRange { first: items_done as u32, end: running.end };
+        standing.in_flight = standing.in_flight.map(rest).filter(|rest| rest.first < rest.end);
     }
 
     /// What the next beat says of this lease.
@@ -204,6 +207,21 @@ mod tests {
         leases.answer(&[(ShardId(1), BeatAnswer::Extended(ServerTime(1)))], &asked, Instant::now());
         assert_eq!(waiting.join().unwrap(), Permission::Go);
         assert_eq!(leases.beat()[0].in_flight, Some(RANGE));
+    }
+
+    #[test]
+    fn what_is_in_flight_spans_the_batches_that_run() {
+        let leases = Leases::default();
+        let held = leases.hold(lease(Duration::from_secs(60)), Instant::now());
+        let stop = CancellationToken::new();
+        held.start_batch(RANGE, &stop);
+        held.start_batch(ItemRange { first: 4, end: 8 }, &stop);
+        assert_eq!(leases.beat()[0].in_flight, Some(ItemRange { first: 0, end: 8 }));
+        held.finish_batch(4);
+        assert_eq!(leases.beat()[0].in_flight, Some(ItemRange { first: 4, end: 8 }));
+        assert_eq!(leases.beat()[0].items_done, 4);
+        held.finish_batch(8);
+        assert_eq!(leases.beat()[0].in_flight, None);
     }
 
     #[test]

@@ -1,16 +1,18 @@
 //! A worker's life: claim and fetch the next shards while one is embedded and another is published.
 //!
 //! ```text
-//!  claim ──► fetch ──► prepare ─┐ channel of 1   ┌─► embed (one OS thread, owns the device) ─┐
-//!  (async)   (async)   (CPU     ├───────────────►┤                                           │
-//!                      threads) ┘                └── publish: npz, upload, complete ◄────────┘
+//!  claim ──► fetch ──► prepare ─┐ a bounded      ┌─► embed (one OS thread for each device) ─┐
+//!  (async)   (async)   (CPU     ├───────────────►┤                                          │
+//!                      threads) ┘ channel        └── publish: npz, upload, complete ◄───────┘
 //!  beat: every quarter of a lease, for all leases held
 //! ```
 //!
-//! A shard that fails, or panics, fails alone. Memory is bounded by [`HELD_AT_MOST`] shards.
+//! A shard that fails, or panics, fails alone. Memory is bounded by the shards of [`held_at_most`].
 
 mod beat;
+pub mod busy;
 mod claim;
+mod device;
 mod embed;
 mod fetch;
 mod lease;
@@ -18,6 +20,7 @@ mod publish;
 mod talk;
 
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use shared::ids::WorkerId;
@@ -30,11 +33,16 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::batch::BatchBudget;
 use crate::embedder::Embedder;
+use busy::BusyMeter;
+use device::DeviceThread;
 use lease::Leases;
 use talk::Contact;
 
-/// Shards in the hands of one worker: one being prepared, one on the device, one being published.
-const HELD_AT_MOST: usize = 3;
+/// Shards in the hands of a worker: for each device one on it and one ready to follow, and one each being
+/// prepared and being published.
+fn held_at_most(devices: usize) -> usize {
+    2 * devices + 2
+}
 
 /// What a worker needs to know.
 #[derive(Debug, Clone)]
@@ -70,12 +78,14 @@ pub struct Worker {
     pub store: Store,
     /// The run.
     pub plan: Arc<Plan>,
-    /// The model.
-    pub embedder: Arc<dyn Embedder>,
+    /// The model, once for each device; one or more of one kind.
+    pub embedders: Vec<Arc<dyn Embedder>>,
     /// The vector of an item with nothing in it, recorded in every part.
     pub null_vector: Arc<[f32]>,
     /// How it works.
     pub settings: WorkerSettings,
+    /// How long the devices work.
+    pub busy: Arc<BusyMeter>,
     /// Cancelled by Ctrl-C and SIGTERM: the batch that runs is finished, leases are given back.
     pub stop: CancellationToken,
 }
@@ -114,20 +124,40 @@ pub enum WorkerError {
 }
 
 impl Worker {
+    /// Prepares items: all its embedders do that alike.
+    fn preparer(&self) -> &dyn Embedder {
+        self.embedders[0].as_ref()
+    }
+
     /// Works until there is nothing left to do, or the worker is told to stop.
     pub async fn run(self) -> Result<WorkerEnd, WorkerError> {
         let worker = Arc::new(self);
         let leases = Arc::new(Leases::default());
         let contact = Arc::new(Contact::new());
-        let room = Arc::new(Semaphore::new(HELD_AT_MOST));
-        let (to_device, from_fetch) = mpsc::channel(1);
-        let (to_publisher, from_device) = mpsc::channel(1);
+        let devices = worker.embedders.len();
+        let room = Arc::new(Semaphore::new(held_at_most(devices)));
+        let (to_device, from_fetch) = mpsc::channel(devices.max(1));
+        let (to_publisher, from_device) = mpsc::channel(devices.max(1));
 
         let beats =
             tokio::spawn(beat::beat_forever(Arc::clone(&worker), Arc::clone(&leases), Arc::clone(&contact)));
         let _beats = AbortOnDropHandle::new(beats);
         let halt = worker.stop.child_token();
-        let device = embed::start_device_thread(Arc::clone(&worker), halt.clone(), from_fetch, to_publisher)?;
+        let busy = Arc::clone(&worker.busy);
+        let prepared = Arc::new(tokio::sync::Mutex::new(from_fetch));
+        let threads = worker.embedders.iter().enumerate().map(|(number, embedder)| {
+            let thread = DeviceThread {
+                embedder: Arc::clone(embedder),
+                budget: worker.settings.budget,
+                halt: halt.clone(),
+                shards: Arc::clone(&prepared),
+                to_publisher: to_publisher.clone(),
+                busy: Arc::clone(&busy),
+            };
+            thread.start(number)
+        });
+        let threads = threads.collect::<Result<Vec<_>, _>>().map_err(WorkerError::Thread)?;
+        drop((prepared, to_publisher));
         let store_lost = CancellationToken::new();
         let publisher = tokio::spawn(publish::publish_all(
             Arc::clone(&worker),
@@ -150,10 +180,13 @@ impl Worker {
         // No more shards: the stages empty themselves one after the other.
         drop(to_device);
         publisher.await.map_err(|_| WorkerError::DeviceThread)?;
-        tokio::task::spawn_blocking(move || device.join())
+        tokio::task::spawn_blocking(move || threads.into_iter().try_for_each(JoinHandle::join))
             .await
             .map_err(|_| WorkerError::DeviceThread)?
             .map_err(|_| WorkerError::DeviceThread)?;
+        if let Some(share) = busy.share() {
+            tracing::info!(devices, "the devices worked {:.1} % of the time", 100.0 * share);
+        }
         let end = end?;
         Ok(if worker.stop.is_cancelled() { WorkerEnd::Stopped } else { end })
     }

@@ -131,7 +131,7 @@ fn part_of(
         }
     }
     part.finish(Origin {
-        device: worker.embedder.device(),
+        device: worker.preparer().device(),
         batch_tokens: worker.settings.budget.0 as u64,
         batch_reduced: vectors.batch_reduced,
         null_embedding: worker.null_vector.to_vec(),

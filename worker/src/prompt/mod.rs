@@ -85,6 +85,11 @@ impl Prompt {
         &self.vocabulary.special
     }
 
+    /// Tokens of a text by itself.
+    pub fn count(&self, text: &str) -> Result<usize, ItemError> {
+        self.vocabulary.encode(text).map(|ids| ids.len())
+    }
+
     /// The most tokens of an item, the pooled one included.
     pub fn max_length(&self) -> usize {
         self.max_length

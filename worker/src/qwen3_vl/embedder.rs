@@ -83,13 +83,19 @@ impl QwenEmbedder {
         let dtype = device::dtype(settings.dtype);
         let model = Qwen3Vl::load(&config, checkpoint.files(), checkpoint.prefix(), dtype, device)
             .map_err(LoadError::Weights)?;
+        Self::new(model, prompt, settings)
+    }
+
+    /// From a model and a prompt at hand.
+    pub fn new(model: Qwen3Vl, prompt: Prompt, settings: &EmbeddingSettings) -> Result<Self, LoadError> {
+        let budget = budget(model.config(), device::dtype(settings.dtype), model.device());
         Ok(Self {
+            device: device::kind(model.device()).map_err(LoadError::Weights)?,
+            budget: budget.map_err(LoadError::Weights)?,
             model,
             prompt,
             limits: PixelLimits { min_pixels: settings.min_pixels, max_pixels: settings.max_pixels },
             dim: settings.dim as usize,
-            device: device::kind(device).map_err(LoadError::Weights)?,
-            budget: budget(&config, dtype, device).map_err(LoadError::Weights)?,
         })
     }
 

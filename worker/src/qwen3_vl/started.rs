@@ -75,6 +75,10 @@ struct OnGpu {
 
 #[cfg(feature = "cuda")]
 impl StartedBatch for OnGpu {
+    fn is_finished(&self) -> bool {
+        self.work.is_finished()
+    }
+
     fn finish(self: Box<Self>) -> Result<EmbeddedBatch, EmbedError> {
         let (rows, busy) = self.work.finish().map_err(|error| self.size.failure(&error))?;
         Ok(EmbeddedBatch { rows: normalise_all(&rows, self.dim)?, busy })

@@ -33,6 +33,18 @@ impl Gpu {
         Ok((total as u64, (total - free) as u64))
     }
 
+    /// Gives memory that was freed, and kept, back to the card. Waits for the device.
+    #[allow(unsafe_code)]
+    pub fn release_freed_memory(&self) -> Result<()> {
+        self.stream().synchronize().map_err(driver)?;
+        let context = self.stream().context();
+        // SAFETY: the pool is the device's own.
+        unsafe {
+            let pool = result::device::get_default_mem_pool(context.cu_device()).map_err(driver)?;
+            result::mem_pool::trim_to(pool, 0).map_err(driver)
+        }
+    }
+
     /// Bytes this process may use: those of the card, or fewer where [`Self::limit_memory`] says so.
     pub fn memory_allowed(&self) -> Result<u64> {
         let (total, _) = self.memory()?;

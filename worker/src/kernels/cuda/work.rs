@@ -78,6 +78,11 @@ impl Drop for Pinned {
 }
 
 impl Work {
+    /// Whether the device is through.
+    pub fn is_finished(&self) -> bool {
+        self.end.is_complete()
+    }
+
     /// Waits for the rows of the answer; with them, how long the device worked.
     #[allow(unsafe_code)]
     pub fn finish(self) -> Result<(Vec<Vec<f32>>, Duration)> {

@@ -1,0 +1,210 @@
+//! The threads that own devices: batch after batch, of one shard after the other. A batch is started
+//! while the one before it runs, also across shards, so that a device never waits for this machine.
+
+use std::collections::VecDeque;
+use std::io;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use shared::queue::ItemRange;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::busy::BusyMeter;
+use super::embed::{EmbeddedShard, PreparedShard, Vectors, embed_range};
+use super::fetch::ShardError;
+use super::lease::Permission;
+use crate::batch::{BatchBudget, batches};
+use crate::embedder::{EmbedError, Embedder, StartedBatch};
+
+/// Prepared shards, taken by whichever device is free.
+pub type Prepared = Arc<tokio::sync::Mutex<mpsc::Receiver<PreparedShard>>>;
+
+/// What a device thread works with.
+pub struct DeviceThread {
+    /// Its device.
+    pub embedder: Arc<dyn Embedder>,
+    /// What a batch may hold.
+    pub budget: BatchBudget,
+    /// Cancelled when it must give back what it has not finished.
+    pub halt: CancellationToken,
+    /// Where shards come from.
+    pub shards: Prepared,
+    /// Where they go.
+    pub to_publisher: mpsc::Sender<EmbeddedShard>,
+    /// How long the device worked.
+    pub busy: Arc<BusyMeter>,
+}
+
+impl DeviceThread {
+    /// Starts the thread. It ends when no more shards come.
+    pub fn start(self, number: usize) -> io::Result<JoinHandle<()>> {
+        thread::Builder::new().name(format!("device {number}")).spawn(move || self.run())
+    }
+
+    fn run(self) {
+        let mut open = VecDeque::new();
+        let mut running: Option<Running> = None;
+        loop {
+            let next = self.next(&mut open, running.is_some());
+            let nothing_to_start = next.is_none();
+            if nothing_to_start && running.is_none() {
+                return;
+            }
+            let started = next.and_then(|range| self.begin(&mut open, &mut running, range));
+            if let Some(before) = std::mem::replace(&mut running, started) {
+                self.end(&mut open, before);
+            }
+            // A device that does not work on its own is through already.
+            if let Some(through) = running.take_if(|running| running.batch.is_finished()) {
+                self.end(&mut open, through);
+            }
+            while open.front().is_some_and(OpenShard::is_through) {
+                if let Some(shard) = open.pop_front()
+                    && self.to_publisher.blocking_send(shard.close()).is_err()
+                {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The next batch of the newest shard. Where that has none left, the next shard is taken: waited for
+    /// only if nothing runs.
+    fn next(&self, open: &mut VecDeque<OpenShard>, something_runs: bool) -> Option<Range<usize>> {
+        loop {
+            if let Some(range) = open.back_mut().and_then(|shard| shard.waiting.pop_front()) {
+                return Some(range);
+            }
+            // A shard without batches is closed before another is taken.
+            if open.back().is_some_and(OpenShard::is_through) {
+                return None;
+            }
+            let mut shards =
+                if something_runs { self.shards.try_lock().ok()? } else { self.shards.blocking_lock() };
+            let shard = if something_runs { shards.try_recv().ok()? } else { shards.blocking_recv()? };
+            open.push_back(OpenShard::new(shard, self.budget));
+        }
+    }
+
+    /// Starts a batch of the newest shard, if its lease allows.
+    fn begin(
+        &self,
+        open: &mut VecDeque<OpenShard>,
+        running: &mut Option<Running>,
+        range: Range<usize>,
+    ) -> Option<Running> {
+        let shard = open.back_mut()?;
+        let in_flight = ItemRange { first: range.start as u32, end: range.end as u32 };
+        match shard.shard.held.start_batch(in_flight, &self.halt) {
+            Permission::Go => {}
+            Permission::Lost => return shard.fail(ShardError::Lost),
+            Permission::Stopped => return shard.fail(ShardError::stopped()),
+        }
+        self.busy.begin();
+        match guarded(|| Ok(self.embedder.start(&shard.shard.items[range.clone()]))) {
+            Ok(Ok(batch)) => {
+                shard.in_flight += 1;
+                Some(Running { batch, range })
+            }
+            Ok(Err(EmbedError::OutOfMemory { .. })) => {
+                // What runs takes memory too: it ends first.
+                if let Some(before) = running.take() {
+                    self.end(open, before);
+                }
+                self.embed_now(open.back_mut()?, range);
+                None
+            }
+            Ok(Err(error)) => shard.fail(ShardError::Host(error.to_string())),
+            Err(error) => shard.fail(error),
+        }
+    }
+
+    /// Takes in the vectors of a batch; it belongs to the oldest shard that has one in flight.
+    fn end(&self, open: &mut VecDeque<OpenShard>, running: Running) {
+        let Running { batch, range } = running;
+        let Some(shard) = open.iter_mut().find(|shard| shard.in_flight > 0) else { return };
+        shard.in_flight -= 1;
+        match guarded(|| Ok(batch.finish())) {
+            Ok(Ok(batch)) => {
+                self.busy.add(batch.busy);
+                shard.take(&range, batch.rows);
+            }
+            Ok(Err(_)) => self.embed_now(shard, range),
+            Err(error) => {
+                shard.fail(error);
+            }
+        }
+    }
+
+    /// Embeds a batch that did not go through at once: halved for memory, or looked at item by item.
+    fn embed_now(&self, shard: &mut OpenShard, range: Range<usize>) {
+        let Ok(vectors) = &mut shard.vectors else { return };
+        let end = range.end as u64;
+        let items = &shard.shard.items;
+        match guarded(|| embed_range(self.embedder.as_ref(), items, range, vectors)) {
+            Ok(()) => shard.shard.held.finish_batch(end),
+            Err(error) => {
+                shard.fail(error);
+            }
+        }
+    }
+}
+
+/// A panic in one shard fails that shard alone.
+fn guarded<T>(work: impl FnOnce() -> Result<T, ShardError>) -> Result<T, ShardError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| Err(ShardError::panic(payload.as_ref())))
+}
+
+/// A batch on the device.
+struct Running {
+    batch: Box<dyn StartedBatch>,
+    range: Range<usize>,
+}
+
+/// A shard that is not through the device yet.
+struct OpenShard {
+    shard: PreparedShard,
+    waiting: VecDeque<Range<usize>>,
+    in_flight: usize,
+    vectors: Result<Vectors, ShardError>,
+}
+
+impl OpenShard {
+    fn new(shard: PreparedShard, budget: BatchBudget) -> Self {
+        let waiting = batches(&shard.items, budget).into();
+        let rows = Vec::with_capacity(shard.items.len());
+        Self { shard, waiting, in_flight: 0, vectors: Ok(Vectors { rows, batch_reduced: false }) }
+    }
+
+    fn is_through(&self) -> bool {
+        self.waiting.is_empty() && self.in_flight == 0
+    }
+
+    /// Takes in the rows of a batch; batches come in order.
+    fn take(&mut self, range: &Range<usize>, rows: Vec<Vec<f32>>) {
+        if rows.len() != range.len() {
+            let message = format!("the device gave {} vectors for {} items", rows.len(), range.len());
+            self.fail(ShardError::Host(message));
+        } else if let Ok(vectors) = &mut self.vectors {
+            vectors.rows.extend(rows);
+            self.shard.held.finish_batch(range.end as u64);
+        }
+    }
+
+    /// Gives the shard up; the first error counts.
+    fn fail(&mut self, error: ShardError) -> Option<Running> {
+        self.waiting.clear();
+        if self.vectors.is_ok() {
+            self.vectors = Err(error);
+        }
+        None
+    }
+
+    fn close(self) -> EmbeddedShard {
+        let PreparedShard { held, settled, place, .. } = self.shard;
+        EmbeddedShard { held, settled, vectors: self.vectors, place }
+    }
+}
