@@ -1,7 +1,8 @@
 //! Attention of both towers: `softmax(q kᵀ · scale + mask) v` within each segment of a flat batch.
 //!
-//! Query head `j` reads key and value head `j / (query heads / key heads)`. The kernel takes bf16 and
-//! heads of 16, 32, 64, 72 or 128 components; anything else is computed by the twin, on any device.
+//! Query head `j` reads key and value head `j / (query heads / key heads)`. The kernel takes bf16, and
+//! heads of 32 or 128 components of which an even number reads the same keys, or of 16, 64 or 72 that
+//! each read their own; anything else is computed by the twin, on any device.
 
 use candle_core::{DType, Device, Result, Tensor};
 
@@ -33,33 +34,68 @@ struct Segment {
 pub struct Segments {
     list: Vec<Segment>,
     mask: Mask,
+    #[cfg_attr(not(feature = "cuda"), allow(dead_code))]
+    sharing: Sharing,
     /// Runs of queries of one segment, five numbers each, as the kernel's `Tile` has them.
     #[cfg_attr(not(feature = "cuda"), allow(dead_code))]
     tiles: Table<i32>,
 }
 
-/// Queries that a block of the kernel takes.
-const RUN: usize = 64;
+/// How many query heads read the same keys and values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// Each its own.
+    Own,
+    /// An even number.
+    Even,
+}
+
+impl Sharing {
+    /// For so many heads.
+    pub fn of(heads: usize, kv_heads: usize) -> Self {
+        if (heads / kv_heads).is_multiple_of(2) { Self::Even } else { Self::Own }
+    }
+
+    /// Heads that a block of the kernel takes together.
+    fn heads(self) -> usize {
+        match self {
+            Self::Own => 1,
+            Self::Even => 2,
+        }
+    }
+
+    /// Tokens that a block of the kernel takes.
+    fn tokens(self) -> usize {
+        QUERY_ROWS / self.heads()
+    }
+}
+
+/// Query rows that a block of the kernel takes.
+const QUERY_ROWS: usize = 128;
+/// Keys that a block copies at a time.
+#[cfg(feature = "cuda")]
+const KEYS_AT_ONCE: usize = 64;
 
 impl Segments {
     /// Segments of `lengths` tokens, one after the other: each token is a query and a key.
-    pub fn new(lengths: &[usize], mask: Mask, device: &Device) -> Result<Self> {
-        Self::from_lengths(lengths, mask, |first, length| (first, length), device)
+    pub fn new(lengths: &[usize], mask: Mask, sharing: Sharing, device: &Device) -> Result<Self> {
+        Self::from_lengths(lengths, mask, sharing, |first, length| (first, length), device)
     }
 
     /// The last token of each segment alone is a query: query `i` is the last token of segment `i`.
-    pub fn last_queries(lengths: &[usize], device: &Device) -> Result<Self> {
+    pub fn last_queries(lengths: &[usize], sharing: Sharing, device: &Device) -> Result<Self> {
         let mut index = 0;
         let last = |_, _| {
             index += 1;
             (index - 1, 1)
         };
-        Self::from_lengths(lengths, Mask::Causal, last, device)
+        Self::from_lengths(lengths, Mask::Causal, sharing, last, device)
     }
 
     fn from_lengths(
         lengths: &[usize],
         mask: Mask,
+        sharing: Sharing,
         mut queries: impl FnMut(usize, usize) -> (usize, usize),
         device: &Device,
     ) -> Result<Self> {
@@ -72,19 +108,20 @@ impl Segments {
                 Segment { first_query, queries, first_key: first - keys, keys }
             })
             .collect();
-        let mut tiles: Vec<[i32; 5]> = list.iter().flat_map(|segment| tiles(segment, mask)).collect();
+        let mut tiles: Vec<[i32; 5]> =
+            list.iter().flat_map(|segment| tiles(segment, mask, sharing.tokens())).collect();
         // Long ones first, so that no block is left over at the end.
         tiles.sort_by_key(|tile| std::cmp::Reverse(tile[3]));
-        Ok(Self { list, mask, tiles: Table::new(tiles.concat(), device)? })
+        Ok(Self { list, mask, sharing, tiles: Table::new(tiles.concat(), device)? })
     }
 }
 
 /// The tiles of a segment: first query row, queries, first key row, keys seen by any of them, and the
 /// last key that the first of them sees.
-fn tiles(segment: &Segment, mask: Mask) -> impl Iterator<Item = [i32; 5]> + use<> {
+fn tiles(segment: &Segment, mask: Mask, run: usize) -> impl Iterator<Item = [i32; 5]> + use<> {
     let Segment { first_query, queries, first_key, keys } = *segment;
-    (0..queries).step_by(RUN).map(move |first| {
-        let rows = RUN.min(queries - first);
+    (0..queries).step_by(run).map(move |first| {
+        let rows = run.min(queries - first);
         let last = keys - queries + first;
         let (seen, last) = match mask {
             Mask::Full => (keys, keys),
@@ -122,7 +159,7 @@ pub struct Attention<'a> {
 pub fn attention(input: &Attention<'_>, segments: &Segments) -> Result<Tensor> {
     #[cfg(feature = "cuda")]
     if let Some(gpu) = Gpu::of(input.q.matrix)?
-        && let Some(name) = kernel(input)
+        && let Some(name) = kernel(input, segments.sharing)
     {
         return launch(&gpu, name, input, segments);
     }
@@ -131,16 +168,16 @@ pub fn attention(input: &Attention<'_>, segments: &Segments) -> Result<Tensor> {
 
 /// The kernel for these heads, where there is one.
 #[cfg(feature = "cuda")]
-fn kernel(input: &Attention<'_>) -> Option<&'static str> {
-    if input.q.matrix.dtype() != DType::BF16 {
+fn kernel(input: &Attention<'_>, sharing: Sharing) -> Option<&'static str> {
+    if input.q.matrix.dtype() != DType::BF16 || sharing != Sharing::of(input.q.heads, input.k.heads) {
         return None;
     }
-    match input.size {
-        16 => Some("attention_16"),
-        32 => Some("attention_32"),
-        64 => Some("attention_64"),
-        72 => Some("attention_72"),
-        128 => Some("attention_128"),
+    match (input.size, sharing) {
+        (16, Sharing::Own) => Some("attention_16"),
+        (32, Sharing::Even) => Some("attention_32"),
+        (64, Sharing::Own) => Some("attention_64"),
+        (72, Sharing::Own) => Some("attention_72"),
+        (128, Sharing::Even) => Some("attention_128"),
         _ => None,
     }
 }
@@ -171,7 +208,12 @@ fn launch(gpu: &Gpu, name: &'static str, input: &Attention<'_>, segments: &Segme
     ];
     let tiles = segments.tiles.values().len() / 5;
     let row = size.next_multiple_of(16) + 8;
-    let grid = Grid { blocks: (tiles * q.heads, 1), threads: 128, shared: 3 * RUN * row * 2 };
+    let grid = Grid {
+        blocks: (tiles * q.heads / segments.sharing.heads(), 1),
+        threads: 128,
+        // The queries, and keys and values twice: the ones read and the ones copied.
+        shared: 2 * row * (QUERY_ROWS + 4 * KEYS_AT_ONCE),
+    };
     gpu.launch(name, grid, &args)?;
     Ok(out)
 }
@@ -265,7 +307,7 @@ mod tests {
     }
 
     fn segments(lengths: &[usize], mask: Mask) -> Segments {
-        Segments::new(lengths, mask, &Device::Cpu).unwrap()
+        Segments::new(lengths, mask, Sharing::Even, &Device::Cpu).unwrap()
     }
 
     fn max_difference(a: &Tensor, b: &Tensor) -> f32 {
@@ -304,7 +346,12 @@ mod tests {
         let all = attend(&q, &k, &v, &segments(&lengths, Mask::Causal));
         let last = Tensor::new(&[3u32, 4, 11], &Device::Cpu).unwrap();
         let pick = |x: &Tensor| x.index_select(&last, 0).unwrap();
-        let alone = attend(&pick(&q), &k, &v, &Segments::last_queries(&lengths, &Device::Cpu).unwrap());
+        let alone = attend(
+            &pick(&q),
+            &k,
+            &v,
+            &Segments::last_queries(&lengths, Sharing::Even, &Device::Cpu).unwrap(),
+        );
         assert!(max_difference(&pick(&all), &alone) < 1e-6);
     }
 
@@ -317,7 +364,9 @@ mod tests {
         assert_eq!(found, causal);
         let full = tiles_of(Mask::Full);
         assert_eq!(&full[..10], [0, 64, 0, 65, 65, 64, 1, 0, 65, 65], "the longest come first");
-        let last = Segments::last_queries(&[65, 3], &Device::Cpu).unwrap();
+        let own = Segments::new(&[129], Mask::Full, Sharing::Own, &Device::Cpu).unwrap();
+        assert_eq!(own.tiles.values(), [0, 128, 0, 129, 129, 128, 1, 0, 129, 129]);
+        let last = Segments::last_queries(&[65, 3], Sharing::Even, &Device::Cpu).unwrap();
         assert_eq!(last.tiles.values(), [0, 1, 0, 65, 64, 1, 1, 65, 3, 2]);
     }
 }

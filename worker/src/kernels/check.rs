@@ -7,7 +7,7 @@
 use candle_core::{DType, Device, Result, Tensor};
 
 use super::activation::{gelu_erf, gelu_erf_twin, silu_mul, silu_mul_twin};
-use super::attention::{Attention, HeadColumns, Mask, Segments, attention, attention_twin};
+use super::attention::{Attention, HeadColumns, Mask, Segments, Sharing, attention, attention_twin};
 use super::linear::{After, linear, linear_add, linear_add_twin, linear_twin};
 use super::norm::{layer_norm, layer_norm_twin, rms_norm, rms_norm_twin};
 use super::rope::{Heads, Turns, norm_rope, norm_rope_twin, rope, rope_twin};
@@ -255,8 +255,11 @@ impl Bench {
                     size,
                 }
             };
-            let kernel = attention(&input(&x.device), &Segments::new(&lengths, mask, &self.device)?)?;
-            let twin = attention_twin(&input(&x.host), &Segments::new(&lengths, mask, &Device::Cpu)?)?;
+            let sharing = Sharing::of(heads, kv_heads);
+            let kernel =
+                attention(&input(&x.device), &Segments::new(&lengths, mask, sharing, &self.device)?)?;
+            let twin =
+                attention_twin(&input(&x.host), &Segments::new(&lengths, mask, sharing, &Device::Cpu)?)?;
             self.compare(format!("attention of {heads} heads of {size}, {mask:?}"), &kernel, &twin)?;
         }
         let (q, kv) = (
@@ -269,10 +272,14 @@ impl Bench {
             v: HeadColumns { matrix: kv, first: 1024, heads: 8 },
             size: 128,
         };
-        let kernel =
-            attention(&input(&q.device, &kv.device), &Segments::last_queries(&lengths, &self.device)?)?;
-        let twin =
-            attention_twin(&input(&q.host, &kv.host), &Segments::last_queries(&lengths, &Device::Cpu)?)?;
+        let kernel = attention(
+            &input(&q.device, &kv.device),
+            &Segments::last_queries(&lengths, Sharing::Even, &self.device)?,
+        )?;
+        let twin = attention_twin(
+            &input(&q.host, &kv.host),
+            &Segments::last_queries(&lengths, Sharing::Even, &Device::Cpu)?,
+        )?;
         self.compare("attention of the last queries".to_owned(), &kernel, &twin)
     }
 }

@@ -6,7 +6,7 @@ use candle_core::{Result, Tensor};
 use super::norm::rms_norm_twin;
 
 #[cfg(feature = "cuda")]
-use super::cuda::{Arg, Gpu, Grid, pick};
+use super::cuda::{Arg, Gpu, Grid, pick, vector};
 
 /// Cosines and sines, `[rows, head size / 2]` each, in the type computed in.
 #[derive(Debug, Clone)]
@@ -40,7 +40,11 @@ pub fn norm_rope(
     #[cfg(feature = "cuda")]
     if let Some(gpu) = Gpu::of(&x)? {
         let (rows, width) = x.dims2()?;
-        if heads.size > 256 || !heads.size.is_multiple_of(4) {
+        let lanes = heads.size / vector(x.dtype());
+        if !heads.size.is_multiple_of(vector(x.dtype()))
+            || !lanes.is_power_of_two()
+            || !(2..=32).contains(&lanes)
+        {
             candle_core::bail!("norm_rope cannot take heads of {} values", heads.size);
         }
         let name = pick(x.dtype(), "norm_rope_bf16", "norm_rope_f32")?;
@@ -56,7 +60,9 @@ pub fn norm_rope(
             Arg::I32(heads.size as i32),
             Arg::F32(eps as f32),
         ];
-        gpu.launch(name, Grid { blocks: (rows, 1), threads: 256, shared: 0 }, &args)?;
+        // A few heads a thread, all of them whole warps.
+        let threads = ((heads.queries + heads.keys) * lanes).div_ceil(2).next_multiple_of(32).min(512);
+        gpu.launch(name, Grid { blocks: (rows, 1), threads, shared: 0 }, &args)?;
         return Ok(x);
     }
     norm_rope_twin(&x, heads, query_weight, key_weight, eps, turns)

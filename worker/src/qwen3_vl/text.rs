@@ -8,7 +8,7 @@ use super::layers::{Linear, RmsNorm};
 use super::rope;
 use super::trace::Trace;
 use crate::kernels::activation::silu_mul;
-use crate::kernels::attention::{Attention, HeadColumns, Mask, Segments, attention};
+use crate::kernels::attention::{Attention, HeadColumns, Mask, Segments, Sharing, attention};
 use crate::kernels::rope::{Heads, Turns, norm_rope};
 use crate::kernels::rows::{add_rows, gather_rows};
 use crate::kernels::table::Table;
@@ -103,7 +103,7 @@ struct Last {
 }
 
 impl Last {
-    fn of(lengths: &[usize], turns: &Turns, device: &Device) -> Result<Self> {
+    fn of(lengths: &[usize], turns: &Turns, sharing: Sharing, device: &Device) -> Result<Self> {
         let ends = lengths.iter().scan(0, |end, length| {
             *end += *length as i32;
             Some(*end - 1)
@@ -114,7 +114,7 @@ impl Last {
                 cos: gather_rows(&turns.cos, None, &rows)?,
                 sin: gather_rows(&turns.sin, None, &rows)?,
             },
-            segments: Segments::last_queries(lengths, device)?,
+            segments: Segments::last_queries(lengths, sharing, device)?,
             rows,
         })
     }
@@ -170,8 +170,9 @@ impl TextTower {
         let dtype = self.embeddings.dtype();
         let turns =
             rope::text(positions, config.rope_theta, config.head_dim, config.mrope_section, dtype, device)?;
-        let segments = Segments::new(lengths, Mask::Causal, device)?;
-        let last = Last::of(lengths, &turns, device)?;
+        let sharing = Sharing::of(config.heads, config.kv_heads);
+        let segments = Segments::new(lengths, Mask::Causal, sharing, device)?;
+        let last = Last::of(lengths, &turns, sharing, device)?;
         let places = visual
             .map(|visual| Table::new(visual.places.iter().map(|place| *place as i32).collect(), device));
         let places = places.transpose()?;

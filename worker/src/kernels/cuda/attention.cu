@@ -1,16 +1,20 @@
 // softmax(q k^T scale) v within segments of flat tokens, bf16 with f32 sums, scores never in memory.
 //
-// A block of four warps takes 64 queries of one head (block `tile * heads + head`) and walks over the keys in runs of 64, as
-// FlashAttention-2 does (Dao, 2023): a warp owns 16 queries, keeps their output and running softmax in
-// registers, and the next keys are copied while the values are multiplied. Products are
-// mma.sync.m16n8k16, so the kernel runs on compute capability 8.0 and up.
+// A block of four warps takes 128 query rows: 128 tokens of one head, or 64 tokens of two heads that read the same
+// keys. It walks over the keys as FlashAttention-2 does (Dao, 2023): a warp owns 32 rows, keeps their output and
+// running softmax in registers, and uses what it loads of keys and values for two products of 16 rows, since shared
+// memory is what limits it; the next 64 keys and values are copied meanwhile. Products are mma.sync.m16n8k16, so the
+// kernel runs on compute capability 8.0 and up.
+//
+// Block `tile * (heads / HEADS) + i` takes heads `i * HEADS` and on.
 #include "common.cuh"
 
-// Queries a block takes, and keys it takes at a time.
+// Query rows a block takes, and keys it copies at a time.
+constexpr int ROWS = 128;
 constexpr int RUN = 64;
 constexpr int THREADS = 128;
 
-// 64 queries or fewer of one segment.
+// Queries of one segment: 128 / HEADS tokens or fewer.
 struct Tile {
     int query_row;  // its first row in q and in the output
     int queries;    // rows of it
@@ -63,9 +67,9 @@ template <int D> struct Shape {
     static constexpr int ROW = PADDED + 8;
 };
 
-// Copies up to 64 rows of one head; rows past `rows` become zeros.
+// Copies RUN rows of one head; rows past `rows` become zeros.
 template <int D>
-__device__ __forceinline__ void copy_rows(bf16* to, const bf16* from, int stride, int rows) {
+__device__ __forceinline__ void copy_keys(bf16* to, const bf16* from, int stride, int rows) {
     constexpr int CHUNKS = D / 8;
 #pragma unroll
     for (int i = threadIdx.x; i < RUN * CHUNKS; i += THREADS) {
@@ -75,153 +79,191 @@ __device__ __forceinline__ void copy_rows(bf16* to, const bf16* from, int stride
     }
 }
 
-template <int D>
+// Where row r of a block's 128 query rows comes from: 16 rows of a head are a warp's first product, the next 16 its
+// second.
+template <int HEADS> __device__ __forceinline__ int token_of(int row) {
+    return HEADS == 2 ? row / 32 * 16 + row % 16 : row;
+}
+template <int HEADS> __device__ __forceinline__ int head_of(int row) { return HEADS == 2 ? row / 16 % 2 : 0; }
+
+template <int D, int HEADS>
 __device__ void attention(const bf16* q, const bf16* k, const bf16* v, bf16* out, const Tile* tiles, int heads,
                           int group, int q_stride, int kv_stride, int out_stride, float scale) {
-    constexpr int PADDED = Shape<D>::PADDED, ROW = Shape<D>::ROW, STEPS = PADDED / 16;
+    constexpr int PADDED = Shape<D>::PADDED, ROW = Shape<D>::ROW, STEPS = PADDED / 16, CHUNKS = D / 8;
+    // Keys multiplied at a time: more save work, and cost registers that smaller heads spend better on a third block.
+    constexpr int PART = D > 80 ? 64 : 32;
     extern __shared__ __align__(16) bf16 memory[];
-    bf16 *const shared_q = memory, *const shared_k = memory + RUN * ROW, *const shared_v = memory + 2 * RUN * ROW;
-    const int head = blockIdx.x % heads, warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
-    const Tile tile = tiles[blockIdx.x / heads];
+    bf16* const shared_q = memory;
+    const int blocks = heads / HEADS;
+    const int head = blockIdx.x % blocks * HEADS, warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
+    const Tile tile = tiles[blockIdx.x / blocks];
     q += (size_t)tile.query_row * q_stride + head * D;
     k += (size_t)tile.key_row * kv_stride + head / group * D;
     v += (size_t)tile.key_row * kv_stride + head / group * D;
     out += (size_t)tile.query_row * out_stride + head * D;
 
     if constexpr (PADDED > D) {
-        // Components that no copy writes: zeros in all three.
-        for (int row = threadIdx.x; row < 3 * RUN; row += THREADS)
+        // Components that no copy writes: zeros.
+        for (int row = threadIdx.x; row < ROWS + 4 * RUN; row += THREADS)
 #pragma unroll
             for (int i = D; i < PADDED; i++) memory[row * ROW + i] = __float2bfloat16(0.0f);
     }
-    copy_rows<D>(shared_q, q, q_stride, tile.queries);
-    copy_rows<D>(shared_k, k, kv_stride, tile.keys);
+#pragma unroll
+    for (int i = threadIdx.x; i < ROWS * CHUNKS; i += THREADS) {
+        const int row = i / CHUNKS, column = i % CHUNKS * 8, token = token_of<HEADS>(row);
+        const bool present = token < tile.queries;
+        const bf16* from = q + (present ? (size_t)token * q_stride : 0) + head_of<HEADS>(row) * D + column;
+        copy_async(shared_q + row * ROW + column, from, present);
+    }
+    const auto copy_run = [&](int run) {
+        bf16* const to = memory + (ROWS + run % 2 * 2 * RUN) * ROW;
+        const size_t first = (size_t)run * RUN * kv_stride;
+        copy_keys<D>(to, k + first, kv_stride, tile.keys - run * RUN);
+        copy_keys<D>(to + RUN * ROW, v + first, kv_stride, tile.keys - run * RUN);
+    };
+    copy_run(0);
     commit();
-    copy_rows<D>(shared_v, v, kv_stride, tile.keys);
-    commit();
-    wait<1>();
-    __syncthreads();
 
-    // Queries are read from shared memory at each step: in registers they would cost a block a multiprocessor.
-    const bf16* own_q = shared_q + (warp * 16 + (lane & 15)) * ROW + (lane >> 4) * 8;
-
-    float output[PADDED / 8][4] = {};
-    float largest[2] = {-INFINITY, -INFINITY}, total[2] = {0.0f, 0.0f};
-    const int first_query = warp * 16 + (lane >> 2), runs = (tile.keys + RUN - 1) / RUN;
+    const bf16* const own_q = shared_q + (warp * 32 + (lane & 15)) * ROW + (lane >> 4) * 8;
+    const int first_token = token_of<HEADS>(warp * 32), last_token = token_of<HEADS>(warp * 32 + 31);
+    // Keys that the first and the last query of this warp see.
+    const int all_see = min(tile.keys, tile.last + first_token + 1);
+    const int any_sees = first_token < tile.queries ? min(tile.keys, tile.last + last_token + 1) : 0;
+    float output[2][PADDED / 8][4] = {};
+    float largest[2][2] = {{-INFINITY, -INFINITY}, {-INFINITY, -INFINITY}}, total[2][2] = {};
+    const int runs = (tile.keys + RUN - 1) / RUN;
     for (int run = 0; run < runs; run++) {
-        if (run > 0) {
-            wait<1>();
-            __syncthreads();
-        }
-        float scores[RUN / 8][4] = {};
-#pragma unroll
-        for (int step = 0; step < STEPS; step++) {
-            uint32_t queries[4];
-            load_matrices(queries, own_q + step * 16);
-#pragma unroll
-            for (int pair = 0; pair < RUN / 16; pair++) {
-                uint32_t keys[4];
-                load_matrices(keys, shared_k + (pair * 16 + (lane & 7) + (lane >> 4) * 8) * ROW + step * 16 +
-                                        (lane >> 3 & 1) * 8);
-                multiply(scores[2 * pair], queries, keys[0], keys[1]);
-                multiply(scores[2 * pair + 1], queries, keys[2], keys[3]);
-            }
-        }
-        __syncthreads();
-        const int next = (run + 1) * RUN;
-        if (next < tile.keys) copy_rows<D>(shared_k, k + (size_t)next * kv_stride, kv_stride, tile.keys - next);
+        if (run + 1 < runs) copy_run(run + 1);
         commit();
-
-        // Only the last runs hold keys that some query does not see.
-        if (next > min(tile.keys, tile.last + 1)) {
-#pragma unroll
-            for (int i = 0; i < RUN / 8; i++) {
-#pragma unroll
-                for (int j = 0; j < 4; j++) {
-                    const int key = run * RUN + i * 8 + (lane & 3) * 2 + (j & 1);
-                    const int seen = min(tile.keys - 1, tile.last + first_query + (j >> 1) * 8);
-                    if (key > seen) scores[i][j] = -INFINITY;
-                }
-            }
-        }
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-            float top = largest[half];
-#pragma unroll
-            for (int i = 0; i < RUN / 8; i++) top = fmaxf(top, fmaxf(scores[i][2 * half], scores[i][2 * half + 1]));
-            top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 1));
-            top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 2));
-            const float shrink = exp2_fast((largest[half] - top) * scale);
-            largest[half] = top;
-            float sum = 0.0f;
-#pragma unroll
-            for (int i = 0; i < RUN / 8; i++) {
-#pragma unroll
-                for (int j = 2 * half; j < 2 * half + 2; j++) {
-                    scores[i][j] = exp2_fast(scores[i][j] * scale - top * scale);
-                    sum += scores[i][j];
-                }
-            }
-            total[half] = total[half] * shrink + sum;
-#pragma unroll
-            for (int i = 0; i < PADDED / 8; i++) {
-                output[i][2 * half] *= shrink;
-                output[i][2 * half + 1] *= shrink;
-            }
-        }
         wait<1>();
         __syncthreads();
+        const bf16* const shared_k = memory + (ROWS + run % 2 * 2 * RUN) * ROW;
+        const bf16* const shared_v = shared_k + RUN * ROW;
+#pragma unroll 1
+        for (int part = 0; part < RUN; part += PART) {
+            const int first_key = run * RUN + part;
+            if (first_key >= any_sees) break;
+            float scores[2][PART / 8][4] = {};
 #pragma unroll
-        for (int step = 0; step < RUN / 16; step++) {
-            const uint32_t weights[4] = {pack(scores[2 * step][0], scores[2 * step][1]),
-                                         pack(scores[2 * step][2], scores[2 * step][3]),
-                                         pack(scores[2 * step + 1][0], scores[2 * step + 1][1]),
-                                         pack(scores[2 * step + 1][2], scores[2 * step + 1][3])};
+            for (int step = 0; step < STEPS; step++) {
+                uint32_t queries[2][4];
+                load_matrices(queries[0], own_q + step * 16);
+                load_matrices(queries[1], own_q + 16 * ROW + step * 16);
 #pragma unroll
-            for (int pair = 0; pair < STEPS; pair++) {
-                uint32_t values[4];
-                load_matrices_transposed(values,
-                                         shared_v + (step * 16 + (lane & 15)) * ROW + pair * 16 + (lane >> 4) * 8);
-                multiply(output[2 * pair], weights, values[0], values[1]);
-                multiply(output[2 * pair + 1], weights, values[2], values[3]);
+                for (int pair = 0; pair < PART / 16; pair++) {
+                    uint32_t keys[4];
+                    load_matrices(keys, shared_k + (part + pair * 16 + (lane & 7) + (lane >> 4) * 8) * ROW +
+                                            step * 16 + (lane >> 3 & 1) * 8);
+#pragma unroll
+                    for (int m = 0; m < 2; m++) {
+                        multiply(scores[m][2 * pair], queries[m], keys[0], keys[1]);
+                        multiply(scores[m][2 * pair + 1], queries[m], keys[2], keys[3]);
+                    }
+                }
+            }
+            // Only the last keys are unseen by some query.
+            if (first_key + PART > all_see) {
+#pragma unroll
+                for (int m = 0; m < 2; m++)
+#pragma unroll
+                    for (int i = 0; i < PART / 8; i++)
+#pragma unroll
+                        for (int j = 0; j < 4; j++) {
+                            const int key = first_key + i * 8 + (lane & 3) * 2 + (j & 1);
+                            const int token = token_of<HEADS>(warp * 32 + m * 16 + (lane >> 2) + (j >> 1) * 8);
+                            if (key >= min(tile.keys, tile.last + token + 1)) scores[m][i][j] = -INFINITY;
+                        }
+            }
+#pragma unroll
+            for (int m = 0; m < 2; m++) {
+                float shrink[2];
+#pragma unroll
+                for (int half = 0; half < 2; half++) {
+                    float top = largest[m][half];
+#pragma unroll
+                    for (int i = 0; i < PART / 8; i++)
+                        top = fmaxf(top, fmaxf(scores[m][i][2 * half], scores[m][i][2 * half + 1]));
+                    top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 1));
+                    top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 2));
+                    shrink[half] = exp2_fast((largest[m][half] - top) * scale);
+                    largest[m][half] = top;
+                    float sum = 0.0f;
+#pragma unroll
+                    for (int i = 0; i < PART / 8; i++) {
+#pragma unroll
+                        for (int j = 2 * half; j < 2 * half + 2; j++) {
+                            scores[m][i][j] = exp2_fast(scores[m][i][j] * scale - top * scale);
+                            sum += scores[m][i][j];
+                        }
+                    }
+                    total[m][half] = total[m][half] * shrink[half] + sum;
+                }
+                if (__any_sync(0xffffffffu, shrink[0] != 1.0f || shrink[1] != 1.0f)) {
+#pragma unroll
+                    for (int i = 0; i < PADDED / 8; i++)
+#pragma unroll
+                        for (int j = 0; j < 4; j++) output[m][i][j] *= shrink[j >> 1];
+                }
+            }
+#pragma unroll
+            for (int step = 0; step < PART / 16; step++) {
+                uint32_t weights[2][4];
+#pragma unroll
+                for (int m = 0; m < 2; m++) {
+                    weights[m][0] = pack(scores[m][2 * step][0], scores[m][2 * step][1]);
+                    weights[m][1] = pack(scores[m][2 * step][2], scores[m][2 * step][3]);
+                    weights[m][2] = pack(scores[m][2 * step + 1][0], scores[m][2 * step + 1][1]);
+                    weights[m][3] = pack(scores[m][2 * step + 1][2], scores[m][2 * step + 1][3]);
+                }
+#pragma unroll
+                for (int pair = 0; pair < STEPS; pair++) {
+                    uint32_t values[4];
+                    load_matrices_transposed(
+                        values, shared_v + (part + step * 16 + (lane & 15)) * ROW + pair * 16 + (lane >> 4) * 8);
+#pragma unroll
+                    for (int m = 0; m < 2; m++) {
+                        multiply(output[m][2 * pair], weights[m], values[0], values[1]);
+                        multiply(output[m][2 * pair + 1], weights[m], values[2], values[3]);
+                    }
+                }
             }
         }
         __syncthreads();
-        if (next < tile.keys) copy_rows<D>(shared_v, v + (size_t)next * kv_stride, kv_stride, tile.keys - next);
-        commit();
     }
 
     // Through shared memory, so that rows leave in 16-byte pieces; a warp reads only what it wrote.
 #pragma unroll
-    for (int half = 0; half < 2; half++) {
-        float sum = total[half];
-        sum += __shfl_xor_sync(0xffffffffu, sum, 1);
-        sum += __shfl_xor_sync(0xffffffffu, sum, 2);
-        const float share = 1.0f / sum;
-        bf16* row = shared_q + (first_query + half * 8) * ROW + (lane & 3) * 2;
+    for (int m = 0; m < 2; m++)
 #pragma unroll
-        for (int i = 0; i < PADDED / 8; i++)
-            *reinterpret_cast<uint32_t*>(row + i * 8) =
-                pack(output[i][2 * half] * share, output[i][2 * half + 1] * share);
-    }
+        for (int half = 0; half < 2; half++) {
+            float sum = total[m][half];
+            sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+            sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+            const float share = 1.0f / sum;
+            bf16* const row =
+                shared_q + (warp * 32 + m * 16 + (lane >> 2) + half * 8) * ROW + (lane & 3) * 2;
+#pragma unroll
+            for (int i = 0; i < PADDED / 8; i++)
+                *reinterpret_cast<uint32_t*>(row + i * 8) =
+                    pack(output[m][i][2 * half] * share, output[m][i][2 * half + 1] * share);
+        }
     __syncwarp();
-    constexpr int CHUNKS = D / 8;
-    for (int i = lane; i < 16 * CHUNKS; i += 32) {
-        const int row = warp * 16 + i / CHUNKS, column = i % CHUNKS * 8;
-        if (row < tile.queries)
-            *reinterpret_cast<uint4*>(out + (size_t)row * out_stride + column) =
+    for (int i = lane; i < 32 * CHUNKS; i += 32) {
+        const int row = warp * 32 + i / CHUNKS, column = i % CHUNKS * 8, token = token_of<HEADS>(row);
+        if (token < tile.queries)
+            *reinterpret_cast<uint4*>(out + (size_t)token * out_stride + head_of<HEADS>(row) * D + column) =
                 *reinterpret_cast<const uint4*>(shared_q + row * ROW + column);
     }
 }
 
-#define ATTENTION(D)                                                                                         \
-    extern "C" __global__ void __launch_bounds__(THREADS, D > 80 ? 3 : 4) attention_##D(                     \
+#define ATTENTION(D, HEADS)                                                                                  \
+    extern "C" __global__ void __launch_bounds__(THREADS, D > 80 ? 2 : 3) attention_##D(                     \
         const bf16* q, const bf16* k, const bf16* v, bf16* out, const Tile* tiles, int heads, int group,     \
         int q_stride, int kv_stride, int out_stride, float scale) {                                          \
-        attention<D>(q, k, v, out, tiles, heads, group, q_stride, kv_stride, out_stride, scale);             \
+        attention<D, HEADS>(q, k, v, out, tiles, heads, group, q_stride, kv_stride, out_stride, scale);      \
     }
-ATTENTION(16)
-ATTENTION(32)
-ATTENTION(64)
-ATTENTION(72)
-ATTENTION(128)
+ATTENTION(16, 1)
+ATTENTION(32, 2)
+ATTENTION(64, 1)
+ATTENTION(72, 1)
+ATTENTION(128, 2)

@@ -20,45 +20,40 @@ template <typename T> __device__ __forceinline__ void store_pair(T* to, float2 v
     *reinterpret_cast<typename Pair<T>::type*>(to) = pair;
 }
 
-// A warp a head, a block a row: the first `queries` heads are scaled by wq, the next `keys` heads by wk
-// after their RMSNorm. Heads have at most 256 components, a multiple of 4.
+// A block a row: the first `queries` heads are scaled by wq, the next `keys` heads by wk after their RMSNorm. A head
+// lies across size / N lanes, a vector each, a power of two of them and 32 at most; the lane with the component that
+// turns with one's own is half as many lanes away.
 template <typename T>
 __device__ void norm_rope(T* x, const T* wq, const T* wk, const T* cos, const T* sin, int width, int queries,
                           int keys, int size, float eps) {
-    constexpr int STEPS = 2;
-    const int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, half = size / 2;
+    constexpr int N = Vector<T>::N;
+    const int lanes = size / N, half = size / 2, lane = threadIdx.x % lanes, at = lane * N;
+    const bool low = at < half;
     x += (size_t)blockIdx.x * width;
-    cos += (size_t)blockIdx.x * half;
-    sin += (size_t)blockIdx.x * half;
-    for (int head = warp; head < queries + keys; head += blockDim.x >> 5) {
-        T* values = x + head * size;
-        const T* w = head < queries ? wq : wk;
-        float2 low[STEPS], high[STEPS];
+    const int turned = low ? at : at - half;
+    const Vector<T> c = load(cos + (size_t)blockIdx.x * half + turned);
+    const Vector<T> s = load(sin + (size_t)blockIdx.x * half + turned);
+    const int heads = queries + keys, step = blockDim.x / lanes;
+    // Whole warps stay together: shuffles need all their lanes.
+    for (int head = threadIdx.x / lanes; head - threadIdx.x % 32 / lanes < heads; head += step) {
+        const bool present = head < heads;
+        T* const values = x + (present ? head : 0) * size + at;
+        const Vector<T> own = load(values);
+        const Vector<T> weights = load((head < queries ? wq : wk) + at);
         float sum = 0.0f;
 #pragma unroll
-        for (int i = 0; i < STEPS; i++) {
-            const int at = 2 * (lane + 32 * i);
-            if (at < half) {
-                low[i] = load_pair(values + at);
-                high[i] = load_pair(values + half + at);
-                sum += low[i].x * low[i].x + low[i].y * low[i].y + high[i].x * high[i].x + high[i].y * high[i].y;
-            }
-        }
-        const float scale = 1.0f / sqrtf(warp_sum(sum) / size + eps);
+        for (int j = 0; j < N; j++) sum += to_float(own.at[j]) * to_float(own.at[j]);
+        for (int offset = lanes / 2; offset > 0; offset >>= 1) sum += __shfl_xor_sync(0xffffffffu, sum, offset);
+        const float scale = 1.0f / sqrtf(sum / size + eps);
+        Vector<T> out;
 #pragma unroll
-        for (int i = 0; i < STEPS; i++) {
-            const int at = 2 * (lane + 32 * i);
-            if (at < half) {
-                const float2 wl = load_pair(w + at), wh = load_pair(w + half + at);
-                const float2 c = load_pair(cos + at), s = load_pair(sin + at);
-                const float2 l = make_float2(rounded<T>(rounded<T>(low[i].x * scale) * wl.x),
-                                             rounded<T>(rounded<T>(low[i].y * scale) * wl.y));
-                const float2 h = make_float2(rounded<T>(rounded<T>(high[i].x * scale) * wh.x),
-                                             rounded<T>(rounded<T>(high[i].y * scale) * wh.y));
-                store_pair(values + at, make_float2(l.x * c.x - h.x * s.x, l.y * c.y - h.y * s.y));
-                store_pair(values + half + at, make_float2(h.x * c.x + l.x * s.x, h.y * c.y + l.y * s.y));
-            }
+        for (int j = 0; j < N; j++) {
+            const float normed = rounded<T>(rounded<T>(to_float(own.at[j]) * scale) * to_float(weights.at[j]));
+            const float other = __shfl_xor_sync(0xffffffffu, normed, lanes / 2);
+            const float sine = to_float(s.at[j]);
+            out.at[j] = from_float<T>(normed * to_float(c.at[j]) + (low ? -other : other) * sine);
         }
+        if (present) store(values, out);
     }
 }
 
