@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 
 use rayon::prelude::*;
 use shared::bundle::{Bundle, BundleItem};
-use shared::part::Reason;
+use shared::part::{Reason, ReasonKind};
 use shared::queue::ItemRange;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -32,14 +32,25 @@ pub struct Settled {
     pub dropped: Vec<Reason>,
 }
 
+/// The reason of an item that the lease says no machine has memory for.
+const TOO_LARGE: &str = "ran out of memory on two machines of the largest memory seen";
+
+/// The items of a shard that get a row, ready for the device, in order.
+#[derive(Default)]
+pub struct ReadyItems {
+    items: Vec<PreparedItem>,
+    /// The position of each in the shard, where the items that failed count too.
+    positions: Vec<u32>,
+}
+
 /// A shard whose items are ready for the device.
 pub struct PreparedShard {
     /// Its lease.
     pub held: Arc<HeldLease>,
     /// What becomes of each item, in order.
     pub settled: Vec<Settled>,
-    /// The items that get a row, in order.
-    pub items: Vec<PreparedItem>,
+    /// The items that get a row.
+    pub ready: ReadyItems,
     /// The place it takes in the worker's memory until it is published.
     pub place: Option<OwnedSemaphorePermit>,
 }
@@ -60,7 +71,7 @@ pub struct EmbeddedShard {
 pub struct Vectors {
     /// One each, in order.
     pub rows: Vec<Vec<f32>>,
-    /// Whether a batch had to be halved for memory.
+    /// Whether a batch had to be halved, or an item left out, for memory.
     pub batch_reduced: bool,
 }
 
@@ -77,12 +88,36 @@ impl PreparedShard {
         let decided: Vec<(Settled, Option<PreparedItem>)> =
             bundle.items().par_iter().map(|item| settle(worker.embedder.as_ref(), item, bundle)).collect();
         let mut settled = Vec::with_capacity(decided.len());
-        let mut items = Vec::with_capacity(decided.len());
-        for (one, item) in decided {
+        let mut ready = ReadyItems::default();
+        for (position, (mut one, item)) in (0..).zip(decided) {
+            if let Some(item) = item {
+                if held.lease().too_large.binary_search(&position).is_ok() {
+                    one.leave_out();
+                } else {
+                    ready.items.push(item);
+                    ready.positions.push(position);
+                }
+            }
             settled.push(one);
-            items.extend(item);
         }
-        Ok(Self { held, settled, items, place: None })
+        Ok(Self { held, settled, ready, place: None })
+    }
+}
+
+impl Settled {
+    /// No machine has memory for it.
+    fn leave_out(&mut self) {
+        let (kind, reason) = (ReasonKind::OutOfMemory, TOO_LARGE.to_owned());
+        self.fate = Err(Reason { index: self.index, id: self.id.clone(), kind, reason });
+    }
+}
+
+impl ReadyItems {
+    /// Where a batch of them lies in the shard.
+    fn range_in_shard(&self, batch: &Range<usize>) -> ItemRange {
+        let positions = &self.positions[batch.clone()];
+        let first = positions.first().copied().unwrap_or_default();
+        ItemRange { first, end: positions.last().map_or(first, |last| last + 1) }
     }
 }
 
@@ -118,9 +153,9 @@ pub fn start_device_thread(
 ) -> Result<JoinHandle<()>, WorkerError> {
     let body = move || {
         while let Some(shard) = shards.blocking_recv() {
-            let PreparedShard { held, settled, items, place } = shard;
+            let PreparedShard { held, settled, ready, place } = shard;
             // A panic in one shard fails that shard alone.
-            let vectors = catch_unwind(AssertUnwindSafe(|| embed_shard(&worker, &halt, &held, &items)))
+            let vectors = catch_unwind(AssertUnwindSafe(|| embed_shard(&worker, &halt, &held, &ready)))
                 .unwrap_or_else(|payload| Err(ShardError::panic(payload.as_ref())));
             if to_publisher.blocking_send(EmbeddedShard { held, settled, vectors, place }).is_err() {
                 return;
@@ -138,18 +173,18 @@ fn embed_shard(
     worker: &Worker,
     halt: &CancellationToken,
     held: &HeldLease,
-    items: &[PreparedItem],
+    ready: &ReadyItems,
 ) -> Result<Vectors, ShardError> {
-    let mut vectors = Vectors { rows: Vec::with_capacity(items.len()), batch_reduced: false };
-    for batch in batches(items, worker.settings.budget) {
-        let range = ItemRange { first: batch.start as u32, end: batch.end as u32 };
-        match held.start_batch(range, halt) {
+    let left_out = !held.lease().too_large.is_empty();
+    let mut vectors = Vectors { rows: Vec::with_capacity(ready.items.len()), batch_reduced: left_out };
+    for batch in batches(&ready.items, worker.settings.budget) {
+        match held.start_batch(ready.range_in_shard(&batch), halt) {
             Permission::Go => {}
             Permission::Lost => return Err(ShardError::Lost),
             Permission::Stopped => return Err(ShardError::stopped()),
         }
         let end = batch.end as u64;
-        embed_range(worker.embedder.as_ref(), items, batch, &mut vectors)?;
+        embed_range(worker, ready, batch, &mut vectors)?;
         held.finish_batch(end);
     }
     Ok(vectors)
@@ -157,12 +192,13 @@ fn embed_shard(
 
 /// Embeds a batch; where the device has too little memory, its halves, down to one item.
 fn embed_range(
-    embedder: &dyn Embedder,
-    items: &[PreparedItem],
+    worker: &Worker,
+    ready: &ReadyItems,
     range: Range<usize>,
     vectors: &mut Vectors,
 ) -> Result<(), ShardError> {
-    match embedder.embed(&items[range.clone()]) {
+    let embedder = worker.embedder.as_ref();
+    match embedder.embed(&ready.items[range.clone()]) {
         Ok(rows) if rows.len() == range.len() => {
             vectors.rows.extend(rows);
             Ok(())
@@ -173,11 +209,16 @@ fn embed_range(
         Err(EmbedError::OutOfMemory { .. }) if range.len() > 1 => {
             vectors.batch_reduced = true;
             let middle = range.start + range.len() / 2;
-            embed_range(embedder, items, range.start..middle, vectors)?;
-            embed_range(embedder, items, middle..range.end, vectors)
+            embed_range(worker, ready, range.start..middle, vectors)?;
+            embed_range(worker, ready, middle..range.end, vectors)
+        }
+        // The memory that the claim has told, so that the queue compares like with like.
+        Err(EmbedError::OutOfMemory { .. }) => {
+            Err(ShardError::OutOfMemory { item: ready.positions[range.start], memory: worker.info.memory })
         }
         Err(EmbedError::NotFinite { position }) => {
-            Err(blame_for_not_finite(embedder, &items[range.start + position], range.start + position))
+            let at = range.start + position;
+            Err(blame_for_not_finite(embedder, &ready.items[at], ready.positions[at]))
         }
         Err(error) => Err(ShardError::Host(error.to_string())),
     }
@@ -185,7 +226,7 @@ fn embed_range(
 
 /// A vector that is not finite is the item's fault only where the item fails again and an empty item
 /// does not; anything else is the machine's.
-fn blame_for_not_finite(embedder: &dyn Embedder, item: &PreparedItem, position: usize) -> ShardError {
+fn blame_for_not_finite(embedder: &dyn Embedder, item: &PreparedItem, position: u32) -> ShardError {
     let fails = |item: &PreparedItem| embedder.embed(std::slice::from_ref(item)).is_err();
     let empty = embedder.prepare_item(None, Vec::new());
     let message = format!("item {position} of the shard has no finite vector");

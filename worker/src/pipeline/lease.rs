@@ -183,6 +183,7 @@ mod tests {
             lease: length,
             attempt: 1,
             isolate: None,
+            too_large: Vec::new(),
         }
     }
 
