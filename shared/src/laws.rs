@@ -24,7 +24,7 @@ pub enum Law {
     ObjectsAreImmutable,
     /// Every change of a lease carries its token; leases expire by the queue server's clock.
     LeasesAreFenced,
-    /// Expected items = embedded rows + failed items with a reason.
+    /// Expected items = embedded rows + failed items with a reason, which is never a single machine's fault.
     EveryItemIsAccountedFor,
     /// The same shard on the same kind of device with the same build and budget gives the same bytes.
     SameBytesAgain,

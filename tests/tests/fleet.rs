@@ -206,6 +206,7 @@ fn status_tells_workers_shards_and_failures_while_a_run_goes_on() {
     let workers = status["workers"].as_array().unwrap();
     assert_eq!(workers.len(), 1);
     assert!(workers[0]["info"]["device"].as_str().unwrap().contains("CPU"));
+    assert_eq!(workers[0]["info"]["memory"], 0, "unknown on a CPU");
     assert!(workers[0]["last_seen_seconds"].as_f64().unwrap() < 60.0);
     let text = fleet.coordinator("status").output().expect(0).stdout();
     for word in ["paused", "items", "shards", "rate", "worker"] {

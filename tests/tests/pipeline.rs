@@ -12,12 +12,15 @@ use coordinator::check::Input;
 use coordinator::merge::Run;
 use coordinator::plan::{PlanRequest, plan};
 use coordinator::record::{Depth, read_record};
-use shared::ids::{ShardId, WorkerId};
+use shared::ids::{ClaimNonce, ShardId, WorkerId};
 use shared::items::FieldMapping;
 use shared::model::ModelRecord;
+use shared::part::{Metadata, ReasonKind, validate_part};
 use shared::plan::{Dtype, FleetSettings};
 use shared::queue::memory::MemoryQueue;
-use shared::queue::{Clock, NewShard, Queue, QueueSettings, Snapshot, WorkerInfo};
+use shared::queue::{
+    Claim, ClaimReply, Clock, FailKind, NewShard, Queue, QueueSettings, Snapshot, WorkerInfo,
+};
 use shared::settings::EmbeddingChoices;
 use shared::store::{Store, layout};
 use tokio_util::sync::CancellationToken;
@@ -33,6 +36,9 @@ const DIM: usize = 64;
 /// Items of a shard.
 const SHARD_SIZE: u64 = 4;
 
+/// Bytes of memory that the device says it has.
+const MEMORY: u64 = 24 << 30;
+
 /// What an embedder does when it meets the item with the marked text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
@@ -41,6 +47,8 @@ enum Fault {
     Device,
     /// Too little memory for a batch of more than one item.
     Memory,
+    /// Too little memory for the item alone.
+    TooLarge,
 }
 
 /// Every vector is the first axis; the token ids are the bytes of the text.
@@ -61,6 +69,10 @@ impl Embedder for Faulty {
 
     fn device(&self) -> String {
         "test device".to_owned()
+    }
+
+    fn memory(&self) -> u64 {
+        MEMORY
     }
 
     fn prepare_image(&self, _bytes: &[u8]) -> Result<PreparedImage, ImageError> {
@@ -89,6 +101,7 @@ impl Embedder for Faulty {
                 Fault::Memory if batch.len() > 1 => {
                     return Err(EmbedError::OutOfMemory { items: batch.len(), tokens: 0 });
                 }
+                Fault::TooLarge => return Err(EmbedError::OutOfMemory { items: batch.len(), tokens: 0 }),
                 Fault::None | Fault::Memory => {}
             }
         }
@@ -151,6 +164,10 @@ impl StartedBatch for Pending {
     }
 }
 
+fn info(host: &str) -> WorkerInfo {
+    WorkerInfo { host: host.to_owned(), ..WorkerInfo::default() }
+}
+
 /// Twelve items in three shards, planned into a store in memory, and their queue.
 struct Scene {
     run: Run,
@@ -159,10 +176,13 @@ struct Scene {
 
 impl Scene {
     async fn new() -> Self {
+        Self::with_items(|id| format!("{{\"id\": {id}, \"text\": \"item {id}\"}}")).await
+    }
+
+    async fn with_items(line: impl Fn(u64) -> String) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("items.jsonl");
-        let lines: Vec<String> =
-            (0..12).map(|id| format!("{{\"id\": {id}, \"text\": \"item {id}\"}}")).collect();
+        let lines: Vec<String> = (0..12).map(line).collect();
         std::fs::write(&file, lines.join("\n")).unwrap();
         let store = Store::memory();
         let request = PlanRequest {
@@ -206,7 +226,7 @@ impl Scene {
         null_vector[1] = 1.0;
         let worker = Worker {
             id: WorkerId::fresh("test"),
-            info: WorkerInfo::default(),
+            info: WorkerInfo { memory: embedders[0].memory(), ..info("a") },
             queue: self.queue.clone(),
             store: self.run.store.clone(),
             plan: Arc::new(self.run.plan.clone()),
@@ -226,6 +246,30 @@ impl Scene {
 
     async fn snapshot(&self) -> Snapshot {
         self.queue.snapshot().await.unwrap().unwrap()
+    }
+
+    /// Another worker, on this machine, claims this shard and runs out of memory on an item.
+    async fn run_out_on(&self, host: &str, shard: ShardId, item: u32) {
+        let info = WorkerInfo { memory: MEMORY, ..info(host) };
+        let claim = Claim { worker: WorkerId::fresh(host), info, nonce: ClaimNonce::fresh(), max: 3 };
+        let ClaimReply::Leases(leases) = self.queue.claim(&claim).await.unwrap() else { panic!("no leases") };
+        for lease in leases {
+            if lease.shard == shard {
+                let kind = FailKind::OutOfMemory { item, memory: MEMORY };
+                self.queue.fail(&claim.worker, shard, lease.token, kind, "no memory").await.unwrap();
+            } else {
+                self.queue.release(&claim.worker, lease.shard, lease.token).await.unwrap();
+            }
+        }
+    }
+
+    /// The metadata of a shard's part.
+    async fn metadata(&self, shard: ShardId) -> Metadata {
+        let record = read_record(&self.run, Depth::Deep).await.unwrap();
+        let name = &record.parts[&shard].name;
+        let bytes = self.run.store.get(&layout::part_key(&self.run.plan.run, name)).await.unwrap();
+        let expectation = self.run.expectation(self.run.position(shard).unwrap());
+        validate_part(&name.part(), bytes, expectation).unwrap().metadata
     }
 
     async fn parts(&self) -> usize {
@@ -268,14 +312,54 @@ async fn a_broken_device_is_the_machines_fault_and_bans_it() {
 async fn too_little_memory_halves_the_batch_and_says_so() {
     let scene = Scene::new().await;
     assert_eq!(scene.work(Fault::Memory, false).await, WorkerEnd::Finished);
-    let record = read_record(&scene.run, Depth::Deep).await.unwrap();
-    for (shard, part) in &record.parts {
-        let bytes = scene.run.store.get(&layout::part_key(&scene.run.plan.run, &part.name)).await.unwrap();
-        let position = scene.run.position(*shard).unwrap();
-        let valid =
-            shared::part::validate_part(&part.name.part(), bytes, scene.run.expectation(position)).unwrap();
-        assert_eq!(valid.metadata.batch_reduced, *shard == ShardId(1), "{shard}");
+    for shard in [ShardId(0), ShardId(1), ShardId(2)] {
+        assert_eq!(scene.metadata(shard).await.batch_reduced, shard == ShardId(1), "{shard}");
     }
+}
+
+/// Item 5 fails before it reaches the device, so that the marked item, the third of its shard, is the
+/// second that the device sees.
+async fn with_a_failed_item() -> Scene {
+    Scene::with_items(|id| match id {
+        5 => r#"{"id": 5, "text": "", "images": ["missing.png"]}"#.to_owned(),
+        _ => format!(r#"{{"id": {id}, "text": "item {id}"}}"#),
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_item_without_memory_for_it_bans_nobody() {
+    let scene = with_a_failed_item().await;
+    assert_eq!(scene.work(Fault::TooLarge, false).await, WorkerEnd::Stuck);
+    let snapshot = scene.snapshot().await;
+    assert_eq!((snapshot.shards.done, snapshot.shards.dead), (2, 1), "one machine alone proves nothing");
+    assert_eq!(snapshot.failures[0].attempts, 2);
+    let message = &snapshot.failures[0].message;
+    assert!(message.contains("of 24.0 GiB") && message.contains("item 2 of the shard"), "{message}");
+    assert_eq!((snapshot.workers[0].host_failures, snapshot.workers[0].banned), (0, false));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_item_too_large_for_two_machines_is_listed_and_the_run_ends() {
+    let scene = with_a_failed_item().await;
+    // The worker's own failure must name the same item for the two to prove anything.
+    scene.run_out_on("b", ShardId(1), 2).await;
+    assert_eq!(scene.work(Fault::TooLarge, false).await, WorkerEnd::Finished);
+    let snapshot = scene.snapshot().await;
+    assert_eq!((snapshot.items_done, snapshot.items_failed), (10, 2));
+    let metadata = scene.metadata(ShardId(1)).await;
+    let failures: Vec<(u64, &str, ReasonKind)> = metadata
+        .failures
+        .iter()
+        .flatten()
+        .map(|failure| (failure.index, failure.id.as_str(), failure.kind))
+        .collect();
+    assert_eq!(failures, [(5, "5", ReasonKind::NothingToEmbed), (6, "6", ReasonKind::OutOfMemory)]);
+    assert_eq!((metadata.count, metadata.batch_reduced), (2, true), "the others have their rows");
+    // A larger machine, and a person who asks for it: the better part counts.
+    assert!(scene.queue.requeue_done(ShardId(1)).await.unwrap());
+    assert_eq!(scene.work(Fault::None, false).await, WorkerEnd::Finished);
+    assert_eq!(scene.metadata(ShardId(1)).await.failed, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

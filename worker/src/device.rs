@@ -158,6 +158,17 @@ pub fn kind(device: &Device) -> candle_core::Result<String> {
     Ok(cpu_kind().to_owned())
 }
 
+/// Bytes of a GPU's memory that this process may use, in whole GiB so that cards of one size agree; 0 for
+/// a CPU.
+pub fn memory(device: &Device) -> candle_core::Result<u64> {
+    #[cfg(feature = "cuda")]
+    if let Some(gpu) = Gpu::of_device(device)? {
+        return Ok((gpu.memory_allowed()? + (1 << 29)) >> 30 << 30);
+    }
+    debug_assert!(device.is_cpu());
+    Ok(0)
+}
+
 /// Leaves this process no more than `limit` bytes of a GPU's memory; on a CPU the limit is refused.
 pub fn limit_memory(device: &Device, limit: Option<u64>) -> Result<(), DeviceError> {
     let Some(limit) = limit else { return Ok(()) };

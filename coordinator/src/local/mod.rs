@@ -62,6 +62,7 @@ pub async fn embed_missing(local: LocalRun, stop: CancellationToken) -> Result<u
                 host: "local".to_owned(),
                 device: embedder.device(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
+                memory: embedder.memory(),
             },
             queue: Arc::clone(&queue),
             store: run.store.clone(),

@@ -14,7 +14,7 @@ pub struct Origin {
     pub device: String,
     /// The token budget of the batches.
     pub batch_tokens: u64,
-    /// A batch had to be halved for memory.
+    /// A batch had to be halved, or an item left out, for memory.
     pub batch_reduced: bool,
     /// The vector of an item with nothing in it, computed on this device.
     pub null_embedding: Vec<f32>,
@@ -90,7 +90,9 @@ impl<'a> PartBuilder<'a> {
     }
 
     /// The item at `index` has no row, for a reason that lies in the item itself. What a machine
-    /// caused must not come here ([`crate::laws::Law::EveryItemIsAccountedFor`]).
+    /// caused must not come here ([`crate::laws::Law::EveryItemIsAccountedFor`]); memory is the item's
+    /// reason only once the queue says that no machine has enough
+    /// ([`crate::queue::transition::Shortages`]).
     pub fn fail(&mut self, index: u64, kind: ReasonKind, reason: impl Into<String>) -> Result<(), PartError> {
         let at = self.settle(index, Slot::Failed)?;
         self.failures.push(Reason { index, id: self.ids[at].clone(), kind, reason: reason.into() });

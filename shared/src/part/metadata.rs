@@ -17,6 +17,8 @@ pub const PART_VERSION: u32 = 1;
 pub enum ReasonKind {
     /// Failed item: no usable image and no text, though images were named.
     NothingToEmbed,
+    /// Failed item: machines of the largest memory of the run ran out of memory on it alone.
+    OutOfMemory,
     /// Image: no entry matches its path, or several do.
     Missing,
     /// Image: not a picture we can decode.
@@ -87,7 +89,8 @@ pub struct Metadata {
     pub batch_tokens: Vec<u64>,
     /// The vector of an item with nothing in it (`NULL`): base64 of little-endian f32.
     pub null_embedding: String,
-    /// A batch had to be halved for memory: another run of the shard may differ in the last bits.
+    /// A batch had to be halved, or an item left out, for memory: another run of the shard may differ in
+    /// the last bits, and have a row for that item.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub batch_reduced: bool,
     /// Part: the shard.

@@ -3,7 +3,7 @@
 //! ```text
 //! pending -> leased -> done
 //! leased  -> pending             lease expired, released, or the machine's own fault
-//! leased  -> delayed -> pending  retry with backoff
+//! leased  -> delayed -> pending  retry with backoff, or too little memory for an item
 //! leased  -> dead                too many attempts or lost leases
 //! dead    -> pending             requeue_dead
 //! done    -> pending             reconcile: its part is gone
@@ -13,6 +13,9 @@
 //! Two implementations: [`memory`] (single-machine runs, and the model the other one is tested
 //! against) and [`redis`]. One [`conformance`] suite runs on both. Every operation is one atomic
 //! step, and safe to repeat after a lost reply: it is idempotent by token or by nonce.
+//!
+//! An item that no machine has memory for must not keep a run from its end, and small machines must not
+//! be taken for all machines: [`transition::Shortages`] says when an item is too large.
 //!
 //! The queue is never the record: whatever it loses is rebuilt from the store
 //! ([`crate::laws::Law::StoreIsTheRecord`]).

@@ -15,6 +15,10 @@ use crate::ids::{ClaimNonce, ContentName, LeaseToken, WorkerId};
 
 use super::{CompletedPart, FailKind, ItemRange, QueueSettings, ServerTime, ShardState};
 
+mod shortages;
+
+pub use shortages::{HOSTS_THAT_PROVE, SHORTAGES_KEPT, Shortage, Shortages};
+
 /// The longest failure message kept, in bytes.
 pub const MESSAGE_LIMIT: usize = 1000;
 
@@ -82,6 +86,11 @@ pub struct Trouble {
     pub suspect: Option<(WorkerId, ItemRange)>,
     /// Where two leases were lost on different workers: to be bisected in child processes.
     pub isolate: Option<ItemRange>,
+    /// Items that machines of the largest memory ran out of memory on.
+    pub shortages: Shortages,
+    /// Failures for memory on machines smaller than the largest: no attempts, but they lengthen the
+    /// backoff, so that small machines do not try such a shard all the time.
+    pub waived: u32,
 }
 
 /// The end of a lease, as its worker was told.
@@ -148,10 +157,8 @@ pub enum Event<'a> {
         worker: &'a WorkerId,
         /// Its token.
         token: LeaseToken,
-        /// Whose fault it was.
-        kind: FailKind,
-        /// The reason.
-        message: &'a str,
+        /// How.
+        failure: Failure<'a>,
     },
     /// Its worker gives it back.
     Release {
@@ -168,6 +175,19 @@ pub enum Event<'a> {
     RequeueDead,
     /// A person wants another try at its failed items.
     RequeueDone,
+}
+
+/// A failure, and what the queue knows of the machine that it happened on.
+#[derive(Debug, Clone, Copy)]
+pub struct Failure<'a> {
+    /// Whose fault it was.
+    pub kind: FailKind,
+    /// The reason.
+    pub message: &'a str,
+    /// The worker's machine.
+    pub host: &'a str,
+    /// The largest memory that the run has seen, with that of this failure.
+    pub largest_memory: u64,
 }
 
 /// Why a change is not made.
@@ -247,9 +267,9 @@ pub fn apply(
             let ended = Some(Ended { token, how: EndedBy::Completed });
             Ok(Shard { ended, ..done(shard, part) })
         }
-        Event::Fail { worker, token, kind, message } => {
+        Event::Fail { worker, token, failure } => {
             shard.held_by(worker, token)?;
-            Ok(fail(shard, token, kind, message, now, settings))
+            Ok(fail(shard, token, failure, now, settings))
         }
         Event::Release { worker, token } => {
             shard.held_by(worker, token)?;
@@ -335,32 +355,51 @@ fn lose(shard: &Shard, held: &Held, settings: &QueueSettings) -> Shard {
 fn fail(
     shard: &Shard,
     token: LeaseToken,
-    kind: FailKind,
-    message: &str,
+    failure: Failure<'_>,
     now: ServerTime,
     settings: &QueueSettings,
 ) -> Shard {
     let mut trouble = shard.trouble.clone();
-    cap_message(message).clone_into(&mut trouble.message);
-    let (state, how) = match kind {
+    cap_message(failure.message).clone_into(&mut trouble.message);
+    let (state, how) = match failure.kind {
         FailKind::Host => (State::Pending, EndedBy::Retry),
         FailKind::Retry => {
             trouble.attempts += 1;
-            if trouble.attempts >= settings.max_attempts {
-                (State::Dead, EndedBy::Dead)
-            } else {
-                let until =
-                    ServerTime(now.0.saturating_add(backoff_microseconds(trouble.attempts, settings)));
-                (State::Delayed { until }, EndedBy::Retry)
-            }
+            delay_or_give_up(&trouble, now, settings)
+        }
+        FailKind::OutOfMemory { item, memory } => {
+            let shortage = Shortage { item, host: failure.host.to_owned(), memory };
+            count_shortage(&mut trouble, shortage, failure.largest_memory);
+            delay_or_give_up(&trouble, now, settings)
         }
     };
     Shard { trouble, ended: Some(Ended { token, how }), ..with_state(shard, state) }
 }
 
-/// The delay after the `attempts`-th failure: the first backoff, doubled with every further one.
-fn backoff_microseconds(attempts: u32, settings: &QueueSettings) -> u64 {
-    let doublings = attempts.saturating_sub(1);
+/// Counts a failure for memory. A machine smaller than the largest proves nothing about the shard. An
+/// item that turns out too large is left out from now on, so the shard starts afresh without it.
+fn count_shortage(trouble: &mut Trouble, shortage: Shortage, largest_memory: u64) {
+    if shortage.memory < largest_memory {
+        trouble.waived = trouble.waived.saturating_add(1);
+    } else if trouble.shortages.note(shortage, largest_memory) {
+        (trouble.attempts, trouble.waived) = (0, 0);
+    } else {
+        trouble.attempts += 1;
+    }
+}
+
+fn delay_or_give_up(trouble: &Trouble, now: ServerTime, settings: &QueueSettings) -> (State, EndedBy) {
+    if trouble.attempts >= settings.max_attempts {
+        return (State::Dead, EndedBy::Dead);
+    }
+    let failures = trouble.attempts.saturating_add(trouble.waived);
+    let until = ServerTime(now.0.saturating_add(backoff_microseconds(failures, settings)));
+    (State::Delayed { until }, EndedBy::Retry)
+}
+
+/// The delay after so many failures: the first backoff, doubled with every one after the first.
+fn backoff_microseconds(failures: u32, settings: &QueueSettings) -> u64 {
+    let doublings = failures.saturating_sub(1);
     let grown = 2u64
         .checked_pow(doublings)
         .map_or(u64::MAX, |factor| microseconds(settings.first_backoff).saturating_mul(factor));

@@ -44,7 +44,7 @@ pub enum RunState {
 pub struct QueueSettings {
     /// How long a lease lasts without a beat.
     pub lease: Duration,
-    /// Failures of kind [`FailKind::Retry`] after which a shard is dead.
+    /// Attempts counted by failures ([`FailKind`] says which) after which a shard is dead.
     pub max_attempts: u32,
     /// Leases lost after which a shard is dead. Counted apart: a box that vanished is not poison.
     pub max_lost_leases: u32,
@@ -102,6 +102,9 @@ pub struct WorkerInfo {
     pub device: String,
     /// The worker's version.
     pub version: String,
+    /// Bytes of device memory that the worker may use; 0 where that is unknown, as on a CPU.
+    #[serde(default)]
+    pub memory: u64,
 }
 
 /// Asks for shards.
@@ -146,6 +149,9 @@ pub struct Lease {
     /// Set after two leases were lost inside this range on different workers: bisect it in child
     /// processes.
     pub isolate: Option<ItemRange>,
+    /// Positions of items that two hosts of the largest memory seen ran out of memory on, ascending: they
+    /// are not embedded but written into the part as failed.
+    pub too_large: Vec<u32>,
 }
 
 /// The answer to a claim.
@@ -231,8 +237,27 @@ pub enum CompleteReply {
 pub enum FailKind {
     /// The shard's: an attempt is counted and the shard waits for its backoff.
     Retry,
-    /// The machine's (memory, device, disk): no attempt counted; too many from one worker ban it.
+    /// The machine's (device, disk): no attempt counted; too many from one worker ban it.
     Host,
+    /// The device had too little memory for one item alone. Nobody is banned for it: the machine does
+    /// well with other shards. The shard waits for its backoff; an attempt is counted only where no
+    /// machine of the run has more memory.
+    OutOfMemory {
+        /// The item's position in the shard.
+        item: u32,
+        /// The memory of the device, as in [`WorkerInfo::memory`].
+        memory: u64,
+    },
+}
+
+impl FailKind {
+    /// The memory that this failure says a machine of the run has; 0 where it says nothing of it.
+    pub fn memory(self) -> u64 {
+        match self {
+            Self::OutOfMemory { memory, .. } => memory,
+            Self::Retry | Self::Host => 0,
+        }
+    }
 }
 
 /// The answer to `fail`.
@@ -351,4 +376,15 @@ pub struct Snapshot {
     pub leases: Vec<LeaseSnapshot>,
     /// Dead and delayed shards with their reasons, at most 100, dead ones first.
     pub failures: Vec<ShardFailure>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_older_workers_info_has_unknown_memory() {
+        let info = r#"{"host": "a", "device": "CPU", "version": "1"}"#;
+        assert_eq!(serde_json::from_str::<WorkerInfo>(info).unwrap().memory, 0);
+    }
 }

@@ -50,7 +50,7 @@ enum Operation {
     Fail {
         lease: usize,
         stranger: bool,
-        host: bool,
+        kind: FailKind,
     },
     Release {
         lease: usize,
@@ -94,8 +94,8 @@ fn operation() -> impl Strategy<Value = Operation> {
             .prop_map(|(leases, worker)| Operation::Beat { leases, worker }),
         20 => (lease.clone(), stranger, 0u64..=10)
             .prop_map(|(lease, stranger, embedded)| Operation::Complete { lease, stranger, embedded }),
-        20 => (lease.clone(), stranger, prop::bool::weighted(0.2))
-            .prop_map(|(lease, stranger, host)| Operation::Fail { lease, stranger, host }),
+        40 => (lease.clone(), stranger, fail_kind())
+            .prop_map(|(lease, stranger, kind)| Operation::Fail { lease, stranger, kind }),
         10 => (lease, stranger).prop_map(|(lease, stranger)| Operation::Release { lease, stranger }),
         10 => (0..SHARDS + 2, prop::option::of(0u64..=10))
             .prop_map(|(shard, embedded)| Operation::Reconcile { shard, embedded }),
@@ -108,6 +108,17 @@ fn operation() -> impl Strategy<Value = Operation> {
         10 => (0..SHARDS).prop_map(|shard| Operation::RequeueDone { shard }),
         4 => (0..SHARDS + 2, any::<bool>()).prop_map(|(shard, done)| Operation::Add { shard, done }),
         1 => Just(Operation::Forget),
+    ]
+}
+
+/// Mostly the same item and the largest memory, so that several hosts run out on it; seldom a memory that
+/// no worker claims with, which raises the bar for the rest of the case.
+fn fail_kind() -> impl Strategy<Value = FailKind> {
+    let memory = prop_oneof![20 => Just(24u64), 40 => Just(80), 1 => Just(0), 1 => Just(96)];
+    prop_oneof![
+        4 => Just(FailKind::Retry),
+        1 => Just(FailKind::Host),
+        10 => (prop_oneof![5 => Just(3u32), 1 => 0u32..12], memory).prop_map(|(item, memory)| FailKind::OutOfMemory { item, memory }),
     ]
 }
 
@@ -132,7 +143,7 @@ fn redis_and_memory_agree() {
     let strategy = prop::collection::vec((operation(), prop::bool::weighted(0.15)), 1..=OPERATIONS_PER_CASE);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let server = &server;
-    let made = std::cell::Cell::new(0);
+    let (made, with_too_large) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
     let result = TestRunner::new(config).run(&strategy, |steps| {
         made.set(made.get() + steps.len());
         runtime.block_on(async {
@@ -140,10 +151,11 @@ fn redis_and_memory_agree() {
             for step in &steps {
                 both.take(step).await?;
             }
+            with_too_large.set(with_too_large.get() + both.with_too_large);
             both.finish().await
         })
     });
-    println!("{} operations", made.get());
+    println!("{} operations, {} leases with items too large", made.get(), with_too_large.get());
     if let Err(error) = result {
         panic!("{error}");
     }
@@ -171,6 +183,8 @@ struct Both {
     last_claims: Vec<Claim>,
     nonces: u64,
     steps: u64,
+    /// Leases that named items as too large.
+    with_too_large: usize,
 }
 
 /// The same call on both queues, its answers compared (and once more where the answer is lost).
@@ -211,6 +225,7 @@ impl Both {
             last_claims: Vec::new(),
             nonces: 0,
             steps: 0,
+            with_too_large: 0,
         };
         both.set_time();
         // What a failed case has left.
@@ -249,9 +264,8 @@ impl Both {
                     let _ = on_both!(self, *lost, q => q.complete(&worker, shard, token, &part));
                 }
             }
-            Operation::Fail { lease, stranger, host } => {
+            Operation::Fail { lease, stranger, kind } => {
                 if let Some((worker, shard, token)) = self.lease(lease, stranger) {
-                    let kind = if host { FailKind::Host } else { FailKind::Retry };
                     let message = format!("{kind:?} of {worker}");
                     let _ = on_both!(self, *lost, q => q.fail(&worker, shard, token, kind, &message));
                 }
@@ -290,6 +304,7 @@ impl Both {
 
     async fn claim(&mut self, claim: &Claim, lost: bool) -> Result<(), TestCaseError> {
         if let Ok(ClaimReply::Leases(leases)) = on_both!(self, lost, q => q.claim(claim)) {
+            self.with_too_large += leases.iter().filter(|lease| !lease.too_large.is_empty()).count();
             let given = leases.iter().map(|lease| (claim.worker.clone(), lease.shard, lease.token));
             self.leases.extend(given);
         }
@@ -345,7 +360,14 @@ fn worker_id(number: u8) -> WorkerId {
 }
 
 fn info(worker: u8) -> WorkerInfo {
-    WorkerInfo { host: format!("host-{worker}"), device: "CPU".to_owned(), version: "1".to_owned() }
+    // Two workers of each of six hosts; two hosts have the least memory.
+    let host = worker / 2;
+    WorkerInfo {
+        host: format!("host-{host}"),
+        device: "CPU".to_owned(),
+        version: "1".to_owned(),
+        memory: if host < 2 { 24 } else { 80 },
+    }
 }
 
 fn part(shard: ShardId, embedded: u64) -> CompletedPart {

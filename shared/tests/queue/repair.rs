@@ -1,6 +1,7 @@
 //! Sets that somebody has damaged, and runs that are forgotten.
 
-use shared::queue::{ClaimReply, FailKind, Queue, QueueSettings};
+use shared::ids::ClaimNonce;
+use shared::queue::{Claim, ClaimReply, FailKind, Queue, QueueSettings, WorkerInfo};
 
 use crate::common::redis_server::RedisServer;
 use crate::{claim, lease, part, shards, worker};
@@ -72,7 +73,7 @@ async fn forget_leaves_no_key_and_can_be_cut_short() {
     }
     // One step of several, and then the coordinator is no more.
     let left: u64 = redis::cmd("FCALL")
-        .arg("fleet_v1_forget")
+        .arg("fleet_v2_forget")
         .arg(1)
         .arg("fleet:{gone}:run")
         .query(&mut server.raw())
@@ -103,7 +104,7 @@ async fn nothing_is_finished_before_all_is_added() {
     // A batch that is not the last one: its sender is on its way with the next, or was killed.
     let settings = ["60000000", "4", "8", "5000000", "600000000", "3"];
     let mut first = redis::cmd("FCALL");
-    first.arg("fleet_v1_add").arg(1).arg("fleet:{batches}:run").arg(&settings).arg("more");
+    first.arg("fleet_v2_add").arg(1).arg("fleet:{batches}:run").arg(&settings).arg("more");
     first.exec(&mut server.raw()).unwrap();
     assert!(matches!(claim(&queue, "a", 1).await.unwrap(), ClaimReply::Wait(_)));
     queue.add(&QueueSettings::default(), &all).await.unwrap();
@@ -130,4 +131,41 @@ async fn an_ended_lease_leaves_nothing_behind() {
     lease(&queue, "b", 1).await;
     let held: Vec<String> = redis::cmd("KEYS").arg("fleet:*:held:a").query(&mut server.raw()).unwrap();
     assert!(held.is_empty(), "{held:?}");
+}
+
+/// What is counted against a shard goes when an item is proved too large, and the proof when it is done.
+#[tokio::test]
+async fn trouble_that_is_over_leaves_no_field() {
+    let Some(server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let queue = server.loaded_queue("trouble").await;
+    let backoff = std::time::Duration::from_millis(1);
+    let settings =
+        QueueSettings { first_backoff: backoff, longest_backoff: backoff, ..QueueSettings::default() };
+    queue.add(&settings, &shards(1)).await.unwrap();
+    let fields = || -> Vec<String> {
+        let mut fields: Vec<String> =
+            redis::cmd("HKEYS").arg("fleet:{trouble}:shard:000000").query(&mut server.raw()).unwrap();
+        fields.retain(|field| ["attempts", "waived", "shortages"].contains(&field.as_str()));
+        fields.sort();
+        fields
+    };
+    let machines =
+        [("a", 80, &["attempts", "shortages"][..]), ("b", 24, &["attempts", "shortages", "waived"])];
+    for (host, memory, left) in machines.into_iter().chain([("c", 80, &["shortages"][..])]) {
+        let info = WorkerInfo { host: host.to_owned(), memory, ..WorkerInfo::default() };
+        let lease = loop {
+            let (info, nonce) = (info.clone(), ClaimNonce::fresh());
+            let claim = Claim { worker: worker(host), info, nonce, max: 1 };
+            if let ClaimReply::Leases(mut leases) = queue.claim(&claim).await.unwrap() {
+                break leases.remove(0);
+            }
+        };
+        let kind = FailKind::OutOfMemory { item: 3, memory };
+        queue.fail(&worker(host), lease.shard, lease.token, kind, "m").await.unwrap();
+        assert_eq!(fields(), left, "after {host}");
+    }
+    queue.reconcile(shards(1)[0].id, Some(&part(shards(1)[0].id))).await.unwrap();
+    assert!(fields().is_empty());
 }

@@ -61,7 +61,7 @@ async fn a_worker_needs_no_more_than_these_rights() {
         return;
     };
     let coordinator = server.loaded_queue("few").await;
-    coordinator.add(&QueueSettings::default(), &shards(3)).await.unwrap();
+    coordinator.add(&QueueSettings::default(), &shards(4)).await.unwrap();
     let rules = "on >swordfish resetkeys ~fleet:{few}:* -@all +fcall +ping +time +hgetall +hmget +hset +hdel \
                  +hincrby +hkeys +zadd +zrem +zrange +zrangebyscore +zcard +zscore +xadd";
     let mut set = redis::cmd("ACL");
@@ -72,13 +72,15 @@ async fn a_worker_needs_no_more_than_these_rights() {
     set.exec(&mut server.raw()).unwrap();
     let url = format!("redis://worker:swordfish@127.0.0.1:{}/0", server.port());
     let queue = queue_at(&url, "few");
-    let leases = lease(&queue, "a", 3).await;
+    let leases = lease(&queue, "a", 4).await;
     let id = worker("a");
-    let [one, two, three] = &leases[..] else { panic!("{leases:?}") };
+    let [one, two, three, four] = &leases[..] else { panic!("{leases:?}") };
     queue.complete(&id, one.shard, one.token, &part(one.shard)).await.unwrap();
     queue.release(&id, two.shard, two.token).await.unwrap();
     let kind = shared::queue::FailKind::Retry;
     queue.fail(&id, three.shard, three.token, kind, "m").await.unwrap();
+    let kind = shared::queue::FailKind::OutOfMemory { item: 3, memory: 8 };
+    queue.fail(&id, four.shard, four.token, kind, "m").await.unwrap();
     let beat =
         shared::queue::Beat { worker: id, info: shared::queue::WorkerInfo::default(), shards: Vec::new() };
     queue.beat(&beat).await.unwrap();

@@ -130,7 +130,12 @@ pub async fn work(args: WorkArgs, file: &FileSettings) -> Result<ExitCode, Failu
     let host = host_name();
     let worker = Worker {
         id: WorkerId::fresh(&host),
-        info: WorkerInfo { host, device: embedder.device(), version: env!("CARGO_PKG_VERSION").to_owned() },
+        info: WorkerInfo {
+            host,
+            device: embedder.device(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            memory: embedder.memory(),
+        },
         queue: Arc::new(queue),
         store,
         plan: Arc::new(plan),

@@ -95,7 +95,7 @@ pub enum ItemError {
     Tokenizer(String),
 }
 
-/// Why a batch gave no vectors. Never an item's fault: see law 4.
+/// Why a batch gave no vectors. Never an item's fault as far as one machine can tell: see law 4.
 #[derive(Debug, thiserror::Error)]
 pub enum EmbedError {
     /// The device has too little memory for this batch; a smaller one may work.
@@ -124,6 +124,12 @@ pub trait Embedder: Send + Sync {
 
     /// The kind of device, for the metadata: equal kinds give equal bytes.
     fn device(&self) -> String;
+
+    /// Bytes of memory that the device may use for this: what two machines are compared by where an item
+    /// does not fit. 0 where it is unknown, as on a CPU.
+    fn memory(&self) -> u64 {
+        0
+    }
 
     /// Decodes and resizes one image. CPU only.
     fn prepare_image(&self, bytes: &[u8]) -> Result<PreparedImage, ImageError>;

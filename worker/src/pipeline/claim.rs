@@ -160,20 +160,23 @@ pub async fn end_without_part(
 ) {
     let Lease { shard, token, .. } = held.lease().clone();
     let give_up = worker.settings.give_up_after;
-    let ended = match &error {
-        ShardError::GiveBack(_) => {
-            tracing::info!(%shard, reason = %error, "given back");
-            persist(contact, give_up, || worker.queue.release(&worker.id, shard, token)).await.map(|_| ())
-        }
-        ShardError::Shard(_) | ShardError::Host(_) => {
-            let kind = if matches!(error, ShardError::Host(_)) { FailKind::Host } else { FailKind::Retry };
-            tracing::warn!(%shard, %error, "failed");
-            let message = error.to_string();
-            persist(contact, give_up, || worker.queue.fail(&worker.id, shard, token, kind, &message))
-                .await
-                .map(|_| ())
-        }
-        ShardError::Lost => Ok(()),
+    let failed = match error {
+        ShardError::GiveBack(_) | ShardError::Lost => None,
+        ShardError::Shard(_) => Some(FailKind::Retry),
+        ShardError::Host(_) => Some(FailKind::Host),
+        ShardError::OutOfMemory { item, memory } => Some(FailKind::OutOfMemory { item, memory }),
+    };
+    let ended = if let Some(kind) = failed {
+        tracing::warn!(%shard, %error, "failed");
+        let message = error.to_string();
+        persist(contact, give_up, || worker.queue.fail(&worker.id, shard, token, kind, &message))
+            .await
+            .map(|_| ())
+    } else if matches!(error, ShardError::GiveBack(_)) {
+        tracing::info!(%shard, reason = %error, "given back");
+        persist(contact, give_up, || worker.queue.release(&worker.id, shard, token)).await.map(|_| ())
+    } else {
+        Ok(())
     };
     // Unsaid, the lease simply expires.
     if let Err(error) = ended {

@@ -8,7 +8,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use shared::queue::ItemRange;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -97,14 +96,14 @@ impl DeviceThread {
         range: Range<usize>,
     ) -> Option<Running> {
         let shard = open.back_mut()?;
-        let in_flight = ItemRange { first: range.start as u32, end: range.end as u32 };
+        let in_flight = shard.shard.ready.range_in_shard(&range);
         match shard.shard.held.start_batch(in_flight, &self.halt) {
             Permission::Go => {}
             Permission::Lost => return shard.fail(ShardError::Lost),
             Permission::Stopped => return shard.fail(ShardError::stopped()),
         }
         self.busy.begin();
-        match guarded(|| Ok(self.embedder.start(&shard.shard.items[range.clone()]))) {
+        match guarded(|| Ok(self.embedder.start(&shard.shard.ready.items[range.clone()]))) {
             Ok(Ok(batch)) => {
                 shard.in_flight += 1;
                 Some(Running { batch, range })
@@ -142,10 +141,9 @@ impl DeviceThread {
     /// Embeds a batch that did not go through at once: halved for memory, or looked at item by item.
     fn embed_now(&self, shard: &mut OpenShard, range: Range<usize>) {
         let Ok(vectors) = &mut shard.vectors else { return };
-        let end = range.end as u64;
-        let items = &shard.shard.items;
-        match guarded(|| embed_range(self.embedder.as_ref(), items, range, vectors)) {
-            Ok(()) => shard.shard.held.finish_batch(end),
+        let ready = &shard.shard.ready;
+        match guarded(|| embed_range(self.embedder.as_ref(), ready, range.clone(), vectors)) {
+            Ok(()) => shard.finish(&range),
             Err(error) => {
                 shard.fail(error);
             }
@@ -174,9 +172,10 @@ struct OpenShard {
 
 impl OpenShard {
     fn new(shard: PreparedShard, budget: BatchBudget) -> Self {
-        let waiting = batches(&shard.items, budget).into();
-        let rows = Vec::with_capacity(shard.items.len());
-        Self { shard, waiting, in_flight: 0, vectors: Ok(Vectors { rows, batch_reduced: false }) }
+        let waiting = batches(&shard.ready.items, budget).into();
+        let rows = Vec::with_capacity(shard.ready.items.len());
+        let batch_reduced = !shard.held.lease().too_large.is_empty();
+        Self { shard, waiting, in_flight: 0, vectors: Ok(Vectors { rows, batch_reduced }) }
     }
 
     fn is_through(&self) -> bool {
@@ -190,8 +189,13 @@ impl OpenShard {
             self.fail(ShardError::Host(message));
         } else if let Ok(vectors) = &mut self.vectors {
             vectors.rows.extend(rows);
-            self.shard.held.finish_batch(range.end as u64);
+            self.finish(range);
         }
+    }
+
+    /// Says that a batch, and all before it, are embedded.
+    fn finish(&self, range: &Range<usize>) {
+        self.shard.held.finish_batch(range.end as u64, self.shard.ready.range_in_shard(range));
     }
 
     /// Gives the shard up; the first error counts.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 use shared::bundle::{Bundle, BundleItem};
-use shared::part::Reason;
+use shared::part::{Reason, ReasonKind};
+use shared::queue::ItemRange;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Worker;
@@ -27,14 +28,26 @@ pub struct Settled {
     pub dropped: Vec<Reason>,
 }
 
+/// The reason of an item that the lease says no machine has memory for.
+const TOO_LARGE: &str = "ran out of memory on two machines of the largest memory seen";
+
+/// The items of a shard that get a row, ready for the device, in order.
+#[derive(Default)]
+pub struct ReadyItems {
+    /// The items.
+    pub items: Vec<PreparedItem>,
+    /// The position of each in the shard, where the items that failed count too.
+    positions: Vec<u32>,
+}
+
 /// A shard whose items are ready for the device.
 pub struct PreparedShard {
     /// Its lease.
     pub held: Arc<HeldLease>,
     /// What becomes of each item, in order.
     pub settled: Vec<Settled>,
-    /// The items that get a row, in order.
-    pub items: Vec<PreparedItem>,
+    /// The items that get a row.
+    pub ready: ReadyItems,
     /// The place it takes in the worker's memory until it is published.
     pub place: Option<OwnedSemaphorePermit>,
 }
@@ -55,7 +68,7 @@ pub struct EmbeddedShard {
 pub struct Vectors {
     /// One each, in order.
     pub rows: Vec<Vec<f32>>,
-    /// Whether a batch had to be halved for memory.
+    /// Whether a batch had to be halved, or an item left out, for memory.
     pub batch_reduced: bool,
 }
 
@@ -73,12 +86,36 @@ impl PreparedShard {
         let decided: Vec<(Settled, Option<PreparedItem>)> =
             bundle.items().par_iter().map(|item| settle(embedder, item, bundle)).collect();
         let mut settled = Vec::with_capacity(decided.len());
-        let mut items = Vec::with_capacity(decided.len());
-        for (one, item) in decided {
+        let mut ready = ReadyItems::default();
+        for (position, (mut one, item)) in (0..).zip(decided) {
+            if let Some(item) = item {
+                if held.lease().too_large.binary_search(&position).is_ok() {
+                    one.leave_out();
+                } else {
+                    ready.items.push(item);
+                    ready.positions.push(position);
+                }
+            }
             settled.push(one);
-            items.extend(item);
         }
-        Ok(Self { held, settled, items, place: None })
+        Ok(Self { held, settled, ready, place: None })
+    }
+}
+
+impl Settled {
+    /// No machine has memory for it.
+    fn leave_out(&mut self) {
+        let (kind, reason) = (ReasonKind::OutOfMemory, TOO_LARGE.to_owned());
+        self.fate = Err(Reason { index: self.index, id: self.id.clone(), kind, reason });
+    }
+}
+
+impl ReadyItems {
+    /// Where a batch of them lies in the shard.
+    pub fn range_in_shard(&self, batch: &Range<usize>) -> ItemRange {
+        let positions = &self.positions[batch.clone()];
+        let first = positions.first().copied().unwrap_or_default();
+        ItemRange { first, end: positions.last().map_or(first, |last| last + 1) }
     }
 }
 
@@ -107,11 +144,11 @@ fn settle(embedder: &dyn Embedder, item: &BundleItem, bundle: &Bundle) -> (Settl
 /// Embeds a batch; where the device has too little memory, its halves, down to one item.
 pub fn embed_range(
     embedder: &dyn Embedder,
-    items: &[PreparedItem],
+    ready: &ReadyItems,
     range: Range<usize>,
     vectors: &mut Vectors,
 ) -> Result<(), ShardError> {
-    match embedder.embed(&items[range.clone()]) {
+    match embedder.embed(&ready.items[range.clone()]) {
         Ok(rows) if rows.len() == range.len() => {
             vectors.rows.extend(rows);
             Ok(())
@@ -122,19 +159,31 @@ pub fn embed_range(
         Err(EmbedError::OutOfMemory { .. }) if range.len() > 1 => {
             vectors.batch_reduced = true;
             let middle = range.start + range.len() / 2;
-            embed_range(embedder, items, range.start..middle, vectors)?;
-            embed_range(embedder, items, middle..range.end, vectors)
+            embed_range(embedder, ready, range.start..middle, vectors)?;
+            embed_range(embedder, ready, middle..range.end, vectors)
         }
+        Err(EmbedError::OutOfMemory { .. }) => Err(blame_for_memory(embedder, ready.positions[range.start])),
         Err(EmbedError::NotFinite { position }) => {
-            Err(blame_for_not_finite(embedder, &items[range.start + position], range.start + position))
+            let at = range.start + position;
+            Err(blame_for_not_finite(embedder, &ready.items[at], ready.positions[at]))
         }
         Err(error) => Err(ShardError::Host(error.to_string())),
     }
 }
 
+/// An item is too large only for a device that has room for an empty one; a device that has none is in the
+/// hands of something else.
+fn blame_for_memory(embedder: &dyn Embedder, item: u32) -> ShardError {
+    let empty = embedder.prepare_item(None, Vec::new());
+    if empty.is_ok_and(|empty| embedder.embed(&[empty]).is_ok()) {
+        return ShardError::OutOfMemory { item, memory: embedder.memory() };
+    }
+    ShardError::Host("the device has no memory left for an empty item: something else uses it".to_owned())
+}
+
 /// A vector that is not finite is the item's fault only where the item fails again and an empty item
 /// does not; anything else is the machine's.
-fn blame_for_not_finite(embedder: &dyn Embedder, item: &PreparedItem, position: usize) -> ShardError {
+fn blame_for_not_finite(embedder: &dyn Embedder, item: &PreparedItem, position: u32) -> ShardError {
     let fails = |item: &PreparedItem| embedder.embed(std::slice::from_ref(item)).is_err();
     let empty = embedder.prepare_item(None, Vec::new());
     let message = format!("item {position} of the shard has no finite vector");

@@ -16,6 +16,14 @@ pub enum ShardError {
     /// The machine's fault: no attempt is counted.
     #[error("{0}")]
     Host(String),
+    /// The device has too little memory for one item alone: the queue counts on which machines.
+    #[error("the device{} ran out of memory on item {item} of the shard, alone in its batch", of_memory(*memory))]
+    OutOfMemory {
+        /// The item's position in the shard.
+        item: u32,
+        /// Bytes of memory that the device may use; 0 where that is unknown.
+        memory: u64,
+    },
     /// Nobody's fault (told to stop, the store is away): the lease goes back.
     #[error("{0}")]
     GiveBack(String),
@@ -50,6 +58,14 @@ impl ShardError {
                 Self::GiveBack(message)
             }
         }
+    }
+}
+
+/// The memory of a device for a person, where it is known.
+fn of_memory(bytes: u64) -> String {
+    match bytes {
+        0 => String::new(),
+        _ => format!(" of {:.1} GiB", bytes as f64 / f64::from(1 << 30)),
     }
 }
 

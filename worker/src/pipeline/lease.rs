@@ -76,11 +76,11 @@ impl HeldLease {
         }
     }
 
-    /// Says that the items before `items_done` are embedded; a batch behind them may be in flight.
-    pub fn finish_batch(&self, items_done: u64) {
+    /// Says that a batch has ended and `items_done` items are embedded; a batch behind it may be in flight.
+    pub fn finish_batch(&self, items_done: u64, batch: ItemRange) {
         let mut standing = self.lock();
         standing.items_done = items_done;
-        let rest = |running: ItemRange| ItemRange { first: items_done as u32, end: running.end };
+        let rest = |running: ItemRange| ItemRange { first: batch.end.max(running.first), end: running.end };
         standing.in_flight = standing.in_flight.map(rest).filter(|rest| rest.first < rest.end);
     }
 
@@ -186,6 +186,7 @@ mod tests {
             lease: length,
             attempt: 1,
             isolate: None,
+            too_large: Vec::new(),
         }
     }
 
@@ -217,10 +218,10 @@ mod tests {
         held.start_batch(RANGE, &stop);
         held.start_batch(ItemRange { first: 4, end: 8 }, &stop);
         assert_eq!(leases.beat()[0].in_flight, Some(ItemRange { first: 0, end: 8 }));
-        held.finish_batch(4);
+        held.finish_batch(4, RANGE);
         assert_eq!(leases.beat()[0].in_flight, Some(ItemRange { first: 4, end: 8 }));
         assert_eq!(leases.beat()[0].items_done, 4);
-        held.finish_batch(8);
+        held.finish_batch(8, ItemRange { first: 4, end: 8 });
         assert_eq!(leases.beat()[0].in_flight, None);
     }
 

@@ -134,6 +134,10 @@ impl Embedder for QwenEmbedder {
         start(&self.model, batch, self.dim)
     }
 
+    fn memory(&self) -> u64 {
+        device::memory(self.model.device()).unwrap_or_default()
+    }
+
     fn default_budget(&self) -> BatchBudget {
         self.budget
     }

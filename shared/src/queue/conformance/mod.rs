@@ -8,6 +8,7 @@ mod coordinating;
 mod ending;
 mod leasing;
 mod setting;
+mod shortage;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +33,8 @@ pub struct Subject {
 
 type Case = (&'static str, fn(Subject) -> BoxFuture<'static, ()>);
 
-const CASES: [&[Case]; 4] = [setting::CASES, leasing::CASES, ending::CASES, coordinating::CASES];
+const CASES: [&[Case]; 5] =
+    [setting::CASES, leasing::CASES, ending::CASES, coordinating::CASES, shortage::CASES];
 
 /// How far time moves, or how long is waited, between two looks at a condition.
 const TICK: Duration = Duration::from_millis(3);
@@ -149,7 +151,12 @@ fn id(worker: &str) -> WorkerId {
 }
 
 fn info(worker: &str) -> WorkerInfo {
-    WorkerInfo { host: format!("host of {worker}"), device: "CPU (AVX2)".to_owned(), version: "1".to_owned() }
+    WorkerInfo {
+        host: format!("host of {worker}"),
+        device: "CPU (AVX2)".to_owned(),
+        version: "1".to_owned(),
+        memory: 24 << 30,
+    }
 }
 
 fn shard(id: u64) -> NewShard {

@@ -97,7 +97,7 @@ async fn lowest_first(s: Subject) {
     assert!(leases.windows(2).all(|pair| pair[0].token < pair[1].token), "tokens grow");
     let first = &leases[0];
     assert_eq!((&first.bundle, first.items), (&shard(3).bundle, 10));
-    assert_eq!((first.attempt, first.isolate), (1, None));
+    assert_eq!((first.attempt, first.isolate, first.too_large.len()), (1, None, 0));
     assert_eq!(s.lease_one("b").await.shard, ShardId(1_000_000));
 }
 

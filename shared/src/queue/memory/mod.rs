@@ -14,7 +14,7 @@ use crate::ids::{LeaseToken, ShardId, WorkerId};
 
 use super::admission::{LEASES_PER_CLAIM, REAPED_PER_CLAIM, check_part, check_shards, unknown_run};
 use super::clock::Clock;
-use super::transition::{EndedBy, Event, Refusal, Shard, State};
+use super::transition::{EndedBy, Event, Failure, Refusal, Shard, State};
 use super::view::is_banned;
 use super::{
     Beat, BeatAnswer, BeatReply, BeatShard, Claim, ClaimReply, CompleteReply, CompletedPart, FailKind,
@@ -127,8 +127,11 @@ impl Queue for MemoryQueue {
         let Some(run) = guard.as_mut() else {
             return Ok(FailReply::Lost);
         };
-        match run.step(shard, &Event::Fail { worker, token, kind, message }, now) {
+        let (host, largest_memory) = (run.host_of(worker), run.largest_memory(kind.memory()));
+        let failure = Failure { kind, message, host: &host, largest_memory };
+        match run.step(shard, &Event::Fail { worker, token, failure }, now) {
             Ok(_) => {
+                run.see_memory(kind.memory());
                 if kind == FailKind::Host
                     && let Some(worker) = run.worker_mut(worker)
                 {
@@ -209,6 +212,7 @@ fn claim_from(run: &mut Run, claim: &Claim, now: ServerTime) -> ClaimReply {
     let worker = run.touch(&claim.worker, &claim.info, now);
     let host_failures = worker.host_failures;
     let granted_before = worker.granted_nonce.as_ref() == Some(&claim.nonce);
+    run.see_memory(claim.info.memory);
     run.look_after(now, REAPED_PER_CLAIM);
 
     let again = run.leases_of(claim);

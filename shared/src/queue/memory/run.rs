@@ -41,6 +41,8 @@ pub struct Run {
     pub state: RunState,
     made_at: ServerTime,
     last_token: LeaseToken,
+    /// Of all claims and of all failures for memory; it only grows.
+    largest_memory: u64,
     shards: HashMap<ShardId, Shard>,
     pending: BTreeSet<ShardId>,
     leased: BTreeSet<(ServerTime, ShardId)>,
@@ -62,6 +64,7 @@ impl Run {
             state: RunState::Running,
             made_at: now,
             last_token: LeaseToken(0),
+            largest_memory: 0,
             shards: HashMap::new(),
             pending: BTreeSet::new(),
             leased: BTreeSet::new(),
@@ -122,6 +125,21 @@ impl Run {
         worker.info = info.clone();
         worker.last_seen = now;
         worker
+    }
+
+    /// The largest memory that the run has seen, with that of another machine.
+    pub fn largest_memory(&self, another: u64) -> u64 {
+        self.largest_memory.max(another)
+    }
+
+    /// Notes that the run has a machine of this memory.
+    pub fn see_memory(&mut self, memory: u64) {
+        self.largest_memory = self.largest_memory(memory);
+    }
+
+    /// The machine of a worker, as it said when it claimed; empty where it was never seen.
+    pub fn host_of(&self, worker: &WorkerId) -> String {
+        self.workers.get(worker).map(|worker| worker.info.host.clone()).unwrap_or_default()
     }
 
     /// A worker that was seen before.
@@ -225,6 +243,7 @@ impl Run {
             lease: self.settings.lease,
             attempt: attempt(shard),
             isolate: shard.trouble.isolate,
+            too_large: shard.trouble.shortages.too_large(self.largest_memory),
         })
     }
 

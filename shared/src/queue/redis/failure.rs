@@ -22,6 +22,9 @@ const PASSING: [&str; 10] = [
 /// Codes of answers that only a person can change.
 const RIGHTS: [&str; 4] = ["NOPERM", "NOAUTH", "WRONGPASS", "DENIED"];
 
+/// How a server refuses a command of more than ten words from somebody who gave no password.
+const WITHOUT_PASSWORD: &str = "unauthenticated";
+
 /// Sorts an error of the client library.
 pub(super) fn kind_of(error: &RedisError) -> QueueErrorKind {
     match error.kind() {
@@ -32,15 +35,19 @@ pub(super) fn kind_of(error: &RedisError) -> QueueErrorKind {
     let code = error.code().unwrap_or_default();
     if PASSING.contains(&code) {
         QueueErrorKind::Unreachable
-    } else if RIGHTS.contains(&code) {
+    } else if RIGHTS.contains(&code) || says(error, WITHOUT_PASSWORD) {
         QueueErrorKind::Refused
-    } else if error.detail().is_some_and(|detail| detail.contains("Function not found")) {
+    } else if says(error, "Function not found") {
         QueueErrorKind::FunctionsMissing
     } else if error.is_unrecoverable_error() {
         QueueErrorKind::Unreachable
     } else {
         QueueErrorKind::Protocol
     }
+}
+
+fn says(error: &RedisError, words: &str) -> bool {
+    error.detail().is_some_and(|detail| detail.contains(words))
 }
 
 /// The error to hand on. `queue` is the masked URL, `operation` what was tried.

@@ -1,4 +1,4 @@
-#!lua name=fleet_v1
+#!lua name=fleet_v2
 --[[
 The scheduler of embed-fleet inside Redis 7+ or Valkey: one function per transition, each one atomic.
 
@@ -6,7 +6,8 @@ The rules are those of `queue::transition` (Rust), which the in-memory queue run
 drives both and compares every answer.
 
 Keys. Every call names one key, `fleet:{RUN}:run`; all others share its prefix and its hash slot.
-  run            hash    state, settings, sums of items; the run exists where `state` is set
+  run            hash    state, settings, sums of items, largest_memory; the run exists where `state`
+                         is set
   shards         zset    every shard, scored by its id
   pending        zset    scored by id: the lowest is claimed first
   leased         zset    scored by the time of expiry
@@ -14,7 +15,7 @@ Keys. Every call names one key, `fleet:{RUN}:run`; all others share its prefix a
   dead           zset    scored by id
   shard:ID       hash    one shard (fields below)
   workers        zset    every worker, scored by when it was last seen
-  worker:ID      hash    host, device, version, items_done, host_failures, granted_nonce
+  worker:ID      hash    host, device, version, memory, items_done, host_failures, granted_nonce
   held:ID        zset    the shards that a worker holds, scored by id
   minutes        hash    items embedded by the minute
   events         stream  the latest changes, for people
@@ -24,7 +25,8 @@ Fields of a shard.
   leased         worker, token, nonce, items_done, in_flight_first, in_flight_end
   done           part, embedded, failed
   trouble        attempts, lost_leases, message, suspect_worker, suspect_first, suspect_end,
-                 isolate_first, isolate_end: absent until something goes wrong, and once it is done
+                 isolate_first, isolate_end, shortages, waived: absent until something goes wrong, and
+                 once it is done
   last ending    ended_token, ended_by: how the last lease was ended by its worker
 
 Invariants.
@@ -46,6 +48,8 @@ local FAILURES_SHOWN = 100
 local EVENTS_KEPT = 1000
 local SHARDS_PER_STEP = 500
 local MINUTES_KEPT = 10
+local SHORTAGES_KEPT = 16
+local HOSTS_THAT_PROVE = 2
 local MINUTE = 60000000
 
 -- The states that have a set of their own.
@@ -55,7 +59,7 @@ local LEASE_FIELDS = {'worker', 'token', 'nonce', 'items_done', 'in_flight_first
 local PART_FIELDS = {'part', 'embedded', 'failed'}
 local TROUBLE_FIELDS = {
   'attempts', 'lost_leases', 'message', 'suspect_worker', 'suspect_first', 'suspect_end',
-  'isolate_first', 'isolate_end',
+  'isolate_first', 'isolate_end', 'shortages', 'waived',
 }
 
 local function server_now()
@@ -135,6 +139,7 @@ local function open_run(run_key)
     adding = fields.adding,
     made_at = fields.made_at,
     last_token = number_of(fields.last_token),
+    largest_memory = number_of(fields.largest_memory),
     items_total = fields.items_total or '0',
     items_done = fields.items_done or '0',
     items_failed = fields.items_failed or '0',
@@ -168,9 +173,18 @@ local function count_items(run, items)
   end
 end
 
-local function touch_worker(run, worker, host, device, version)
+local function touch_worker(run, worker, host, device, version, memory)
   redis.call('ZADD', run.keys.workers, whole(run.now), worker)
-  redis.call('HSET', run.keys.worker(worker), 'host', host, 'device', device, 'version', version)
+  redis.call('HSET', run.keys.worker(worker), 'host', host, 'device', device, 'version', version,
+    'memory', memory)
+end
+
+-- Notes that the run has a machine of this memory. The largest only grows.
+local function see_memory(run, memory)
+  if tonumber(memory) > run.largest_memory then
+    redis.call('HSET', run.keys.run, 'largest_memory', memory)
+    run.largest_memory = tonumber(memory)
+  end
 end
 
 -- Changes of one shard -----------------------------------------------------------------------------
@@ -264,6 +278,81 @@ local function lose_lease(run, id, shard)
   end
 end
 
+-- Too little memory -------------------------------------------------------------------------------
+
+-- The items of a shard that machines of the largest memory ran out on, each with its host. They lie in
+-- one field as JSON, the numbers as texts. Those of machines that are no longer the largest are left
+-- out: they prove nothing any more.
+local function standing_shortages(run, shard)
+  local standing = {}
+  for _, shortage in ipairs(cjson.decode(shard.shortages or '[]')) do
+    if tonumber(shortage.memory) >= run.largest_memory then
+      standing[#standing + 1] = shortage
+    end
+  end
+  return standing
+end
+
+-- On how many hosts the item ran out; no host stands twice.
+local function count_hosts(shortages, item)
+  local hosts = 0
+  for _, shortage in ipairs(shortages) do
+    if shortage.item == item then
+      hosts = hosts + 1
+    end
+  end
+  return hosts
+end
+
+-- Positions of items that are too large, ascending, with commas between them.
+local function too_large(run, shard)
+  local shortages = standing_shortages(run, shard)
+  local hosts, items = {}, {}
+  for _, shortage in ipairs(shortages) do
+    local item = shortage.item
+    hosts[item] = (hosts[item] or 0) + 1
+    if hosts[item] == HOSTS_THAT_PROVE then
+      items[#items + 1] = tonumber(item)
+    end
+  end
+  table.sort(items)
+  return table.concat(items, ',')
+end
+
+-- Remembers that this host ran out on this item; true where the item turns out too large. What is full
+-- takes no more: dropping the oldest would let items that are known to be too large come back for ever.
+local function note_shortage(run, key, shard, item, host, memory)
+  local shortages = standing_shortages(run, shard)
+  local hosts = count_hosts(shortages, item)
+  for _, shortage in ipairs(shortages) do
+    if shortage.item == item and shortage.host == host then
+      return false
+    end
+  end
+  if hosts >= HOSTS_THAT_PROVE or #shortages >= SHORTAGES_KEPT then
+    return false
+  end
+  shortages[#shortages + 1] = {item = item, host = host, memory = memory}
+  redis.call('HSET', key, 'shortages', cjson.encode(shortages))
+  return hosts + 1 >= HOSTS_THAT_PROVE
+end
+
+-- A machine smaller than the largest proves nothing about the shard. An item that turns out too large is
+-- left out from now on, so the shard starts afresh without it.
+local function count_shortage(run, key, shard, worker, item, memory)
+  see_memory(run, memory)
+  if tonumber(memory) < run.largest_memory then
+    redis.call('HINCRBY', key, 'waived', 1)
+    return
+  end
+  local host = redis.call('HMGET', run.keys.worker(worker), 'host')[1] or ''
+  if note_shortage(run, key, shard, item, host, memory) then
+    redis.call('HDEL', key, 'attempts', 'waived')
+  else
+    redis.call('HINCRBY', key, 'attempts', 1)
+  end
+end
+
 -- Repair -------------------------------------------------------------------------------------------
 
 local function standing_score(run, id, shard)
@@ -348,11 +437,11 @@ local function promote_delayed(run)
   end
 end
 
-local function append_lease(reply, id, shard, expires_at)
+local function append_lease(run, reply, id, shard, expires_at)
   local attempt = number_of(shard.attempts) + number_of(shard.lost_leases) + 1
   local fields = {
     id, shard.bundle, shard.items, shard.token, expires_at, whole(attempt),
-    shard.isolate_first or '', shard.isolate_end or '',
+    shard.isolate_first or '', shard.isolate_end or '', too_large(run, shard),
   }
   for _, field in ipairs(fields) do
     reply[#reply + 1] = field
@@ -387,7 +476,7 @@ local function leases_of_claim(run, worker, nonce)
     if not shard or shard.state ~= 'leased' or shard.worker ~= worker then
       redis.call('ZREM', run.keys.held(worker), id)
     elseif shard.nonce == nonce then
-      append_lease(reply, id, shard, whole(redis.call('ZSCORE', run.keys.leased, id) or run.now))
+      append_lease(run, reply, id, shard, whole(redis.call('ZSCORE', run.keys.leased, id) or run.now))
     end
   end
   return reply
@@ -399,7 +488,7 @@ local function grant(run, worker, nonce, max)
     local shard = read_hash(run.keys.shard(id))
     if shard and shard.state == 'pending' then
       local expires_at = lease_shard(run, id, shard, worker, nonce)
-      append_lease(reply, id, shard, expires_at)
+      append_lease(run, reply, id, shard, expires_at)
     else
       settle(run, id)
     end
@@ -434,16 +523,17 @@ local function is_banned(run, host_failures)
   return run.host_failures_to_ban > 0 and host_failures >= run.host_failures_to_ban
 end
 
--- args: worker, host, device, version, nonce, max
+-- args: worker, host, device, version, memory, nonce, max
 -- {'leases', lease, then per lease id, bundle, items, token, expires_at, attempt, isolate_first,
--- isolate_end}, or {'wait', time}, or the name of another answer.
+-- isolate_end, positions that are too large}, or {'wait', time}, or the name of another answer.
 local function claim(keys, args)
-  local worker, nonce, max = args[1], args[5], tonumber(args[6])
+  local worker, memory, nonce, max = args[1], args[5], args[6], tonumber(args[7])
   local run = open_run(keys[1])
   if not run then
     return {'unknown_run'}
   end
-  touch_worker(run, worker, args[2], args[3], args[4])
+  touch_worker(run, worker, args[2], args[3], args[4], memory)
+  see_memory(run, memory)
   local known = redis.call('HMGET', run.keys.worker(worker), 'host_failures', 'granted_nonce')
   reap_expired(run)
   promote_delayed(run)
@@ -506,7 +596,7 @@ local function beat_shard(run, worker, id, token, items_done, first, last)
   return 'extended', expires_at
 end
 
--- args: worker, host, device, version, then per shard id, token, items_done, in_flight_first,
+-- args: worker, host, device, version, memory, then per shard id, token, items_done, in_flight_first,
 -- in_flight_end (both '' without a batch).
 -- {state of the run or 'unknown_run', then per shard 'extended', 'lost' or 'cancelled', and a time}
 local function beat(keys, args)
@@ -515,9 +605,9 @@ local function beat(keys, args)
   if not run then
     return {'unknown_run'}
   end
-  touch_worker(run, worker, args[2], args[3], args[4])
+  touch_worker(run, worker, args[2], args[3], args[4], args[5])
   local reply = {run.state}
-  for index = 5, #args, 5 do
+  for index = 6, #args, 5 do
     local answer, expires_at =
       beat_shard(run, worker, args[index], args[index + 1], args[index + 2], args[index + 3], args[index + 4])
     reply[#reply + 1] = answer
@@ -545,13 +635,26 @@ local function complete(keys, args)
   return 'ok'
 end
 
-local function backoff(run, attempts)
-  return math.min(run.longest_backoff, run.first_backoff * 2 ^ (attempts - 1))
+local function backoff(run, failures)
+  return math.min(run.longest_backoff, run.first_backoff * 2 ^ math.max(0, failures - 1))
 end
 
--- args: worker, shard, token, kind ('retry' or 'host'), message. 'retry', 'dead' or 'lost'.
+-- After its failures were counted; 'retry' or 'dead'.
+local function delay_or_give_up(run, id, shard)
+  local counted = redis.call('HMGET', run.keys.shard(id), 'attempts', 'waived')
+  local attempts, waived = number_of(counted[1]), number_of(counted[2])
+  if attempts >= run.max_attempts then
+    make_dead(run, id, shard)
+    return 'dead'
+  end
+  change_state(run, id, shard, 'delayed', whole(run.now + backoff(run, attempts + waived)))
+  return 'retry'
+end
+
+-- args: worker, shard, token, kind ('retry', 'host' or 'out_of_memory'), message, and for the last kind
+-- item and memory. 'retry', 'dead' or 'lost'.
 local function fail(keys, args)
-  local worker, id, token, kind, message = unpack(args)
+  local worker, id, token, kind, message, item, memory = unpack(args)
   local run = open_run(keys[1])
   if not run then
     return 'lost'
@@ -568,14 +671,12 @@ local function fail(keys, args)
   if kind == 'host' then
     redis.call('HINCRBY', run.keys.worker(worker), 'host_failures', 1)
     make_pending(run, id, held)
+  elseif kind == 'out_of_memory' then
+    count_shortage(run, key, held, worker, item, memory)
+    how = delay_or_give_up(run, id, held)
   else
-    local attempts = redis.call('HINCRBY', key, 'attempts', 1)
-    if attempts >= run.max_attempts then
-      how = 'dead'
-      make_dead(run, id, held)
-    else
-      change_state(run, id, held, 'delayed', whole(run.now + backoff(run, attempts)))
-    end
+    redis.call('HINCRBY', key, 'attempts', 1)
+    how = delay_or_give_up(run, id, held)
   end
   note_ending(run, id, held, token, how)
   return how
@@ -752,10 +853,10 @@ local function stored_workers(run)
   local seen = redis.call('ZREVRANGE', run.keys.workers, 0, -1, 'WITHSCORES')
   for index = 1, #seen, 2 do
     local fields = redis.call('HMGET', run.keys.worker(seen[index]),
-      'host', 'device', 'version', 'items_done', 'host_failures')
+      'host', 'device', 'version', 'memory', 'items_done', 'host_failures')
     workers[#workers + 1] = {
       seen[index], whole(seen[index + 1]), fields[1] or '', fields[2] or '', fields[3] or '',
-      fields[4] or '0', fields[5] or '0',
+      fields[4] or '0', fields[5] or '0', fields[6] or '0',
     }
   end
   return workers
@@ -810,7 +911,7 @@ end
 -- The version stands in the names too: functions of two libraries may not share a name. What ends a
 -- lease or frees memory runs when memory is short as well.
 local function register(name, callback, flags)
-  redis.register_function{function_name = 'fleet_v1_' .. name, callback = callback, flags = flags}
+  redis.register_function{function_name = 'fleet_v2_' .. name, callback = callback, flags = flags}
 end
 
 register('claim', claim, {})

@@ -89,7 +89,7 @@ impl RedisQueue {
     /// A call of a function of the library, without its arguments yet.
     fn function(&self, name: &str) -> Cmd {
         let mut command = cmd("FCALL");
-        command.arg(format!("fleet_v1_{name}")).arg(1).arg(&self.run_key);
+        command.arg(format!("fleet_v2_{name}")).arg(1).arg(&self.run_key);
         command
     }
 
@@ -138,7 +138,7 @@ impl RedisQueue {
 }
 
 fn add_worker(command: &mut Cmd, worker: &WorkerId, info: &WorkerInfo) {
-    command.arg(&worker.0).arg(&info.host).arg(&info.device).arg(&info.version);
+    command.arg(&worker.0).arg(&info.host).arg(&info.device).arg(&info.version).arg(info.memory);
 }
 
 fn add_part_or_empty(command: &mut Cmd, part: Option<&CompletedPart>) {
@@ -221,12 +221,15 @@ impl Queue for RedisQueue {
         kind: FailKind,
         message: &str,
     ) -> Result<FailReply, QueueError> {
-        let kind = match kind {
-            FailKind::Retry => "retry",
-            FailKind::Host => "host",
-        };
         let mut command = self.function("fail");
-        command.arg(&worker.0).arg(shard.to_string()).arg(token.0).arg(kind).arg(cap_message(message));
+        command.arg(&worker.0).arg(shard.to_string()).arg(token.0);
+        match kind {
+            FailKind::Retry => command.arg("retry").arg(cap_message(message)),
+            FailKind::Host => command.arg("host").arg(cap_message(message)),
+            FailKind::OutOfMemory { item, memory } => {
+                command.arg("out_of_memory").arg(cap_message(message)).arg(item).arg(memory)
+            }
+        };
         match self.call_for_text("fail", &command).await?.as_str() {
             "retry" => Ok(FailReply::Retry),
             "dead" => Ok(FailReply::Dead),

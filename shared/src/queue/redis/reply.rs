@@ -55,6 +55,14 @@ impl Fields {
         self.parsed().map(ServerTime)
     }
 
+    /// Positions of items in one field, with commas between them.
+    fn positions(&mut self) -> Result<Vec<u32>, QueueError> {
+        let text = self.text()?;
+        let positions = text.split(',').filter(|position| !position.is_empty()).map(str::parse);
+        let positions: Result<_, _> = positions.collect();
+        positions.map_err(|_| not_understood(self.operation, &format!("{text:?} are no positions")))
+    }
+
     /// A range in two fields, both empty where there is none.
     fn range(&mut self) -> Result<Option<ItemRange>, QueueError> {
         let (first, end) = (self.text()?, self.text()?);
@@ -119,6 +127,7 @@ fn leases(fields: &mut Fields) -> Result<Vec<Lease>, QueueError> {
             lease,
             attempt: fields.parsed()?,
             isolate: fields.range()?,
+            too_large: fields.positions()?,
         });
     }
     Ok(leases)
@@ -212,7 +221,12 @@ fn stored_worker(fields: &mut Fields) -> Result<StoredWorker, QueueError> {
     Ok(StoredWorker {
         id: WorkerId(fields.text()?),
         last_seen: fields.time()?,
-        info: WorkerInfo { host: fields.text()?, device: fields.text()?, version: fields.text()? },
+        info: WorkerInfo {
+            host: fields.text()?,
+            device: fields.text()?,
+            version: fields.text()?,
+            memory: fields.parsed()?,
+        },
         items_done: fields.parsed()?,
         host_failures: fields.parsed()?,
     })

@@ -19,6 +19,10 @@ fn worker(id: &str) -> WorkerId {
     WorkerId(id.to_owned())
 }
 
+fn failure(kind: FailKind) -> Failure<'static> {
+    Failure { kind, message: "m", host: "h", largest_memory: 8 }
+}
+
 fn leased(shard: &Shard, id: &str, token: u64) -> Shard {
     let (worker, nonce) = (worker(id), ClaimNonce("n".to_owned()));
     let event = Event::Claim { worker: &worker, nonce: &nonce, token: LeaseToken(token) };
@@ -41,7 +45,7 @@ fn every_state_takes_only_its_own_events() {
     let (owner, nonce, part) = (worker("w"), ClaimNonce("n".to_owned()), part());
     let token = LeaseToken(7);
     let held = leased(&pending(), "w", 7);
-    let fail = |kind| Event::Fail { worker: &owner, token, kind, message: "m" };
+    let fail = |kind| Event::Fail { worker: &owner, token, failure: failure(kind) };
     let delayed = apply(&held, &fail(FailKind::Retry), NOW, &settings).unwrap();
     let dead = Shard { state: State::Dead, ..pending() };
     let finished = Shard::new(name("bundle"), 10, Some(part.clone()));
@@ -54,6 +58,7 @@ fn every_state_takes_only_its_own_events() {
         Event::Complete { worker: &owner, token, part: &part },
         fail(FailKind::Retry),
         fail(FailKind::Host),
+        fail(FailKind::OutOfMemory { item: 3, memory: 8 }),
         Event::Release { worker: &owner, token },
         Event::PartFound(&part),
         Event::PartGone,
@@ -62,11 +67,11 @@ fn every_state_takes_only_its_own_events() {
     ];
     // One column per event above: p, l, D, d, x name the state that follows, - is a refusal.
     let table = [
-        (pending(), "l-------d---"),
-        (held, "-lp-dDppd---"),
-        (delayed, "---p----d---"),
-        (finished, "--------dp-p"),
-        (dead, "--------d-p-"),
+        (pending(), "l--------d---"),
+        (held, "-lp-dDpDpd---"),
+        (delayed, "---p-----d---"),
+        (finished, "---------dp-p"),
+        (dead, "---------d-p-"),
     ];
     for (shard, expected) in table {
         let got: String = events
@@ -90,7 +95,7 @@ fn time_not_come_is_nothing_to_do() {
     let held = leased(&pending(), "w", 7);
     assert_eq!(apply(&held, &Event::Expire, NOW, &settings), Err(Refusal::NothingToDo));
     let owner = worker("w");
-    let fail = Event::Fail { worker: &owner, token: LeaseToken(7), kind: FailKind::Retry, message: "m" };
+    let fail = Event::Fail { worker: &owner, token: LeaseToken(7), failure: failure(FailKind::Retry) };
     let delayed = apply(&held, &fail, NOW, &settings).unwrap();
     assert_eq!(apply(&delayed, &Event::Promote, NOW, &settings), Err(Refusal::NothingToDo));
 }
@@ -110,8 +115,41 @@ fn another_token_or_another_worker_changes_nothing() {
 fn backoff_doubles_up_to_its_bound() {
     let settings = QueueSettings::default();
     let seconds: Vec<u64> =
-        [1, 2, 3, 7, 8, 40, 100].iter().map(|n| backoff_microseconds(*n, &settings) / 1_000_000).collect();
-    assert_eq!(seconds, [5, 10, 20, 320, 600, 600, 600]);
+        [0, 1, 2, 3, 7, 8, 40, 100].iter().map(|n| backoff_microseconds(*n, &settings) / 1_000_000).collect();
+    assert_eq!(seconds, [5, 5, 10, 20, 320, 600, 600, 600]);
+}
+
+/// The shard after failures for memory of item 3, each on a host and with a memory, 8 being the largest.
+fn short_of_memory(failures: &[(&'static str, u64)]) -> Shard {
+    failures.iter().fold(pending(), |shard, (host, memory)| {
+        let kind = FailKind::OutOfMemory { item: 3, memory: *memory };
+        let (held, owner) = (leased(&shard, "w", 7), worker("w"));
+        let failure = Failure { host, ..failure(kind) };
+        let fail = Event::Fail { worker: &owner, token: LeaseToken(7), failure };
+        let settings = QueueSettings::default();
+        let failed = apply(&held, &fail, NOW, &settings).unwrap();
+        apply(&failed, &Event::Promote, later(NOW, settings.longest_backoff), &settings).unwrap_or(failed)
+    })
+}
+
+#[test]
+fn smaller_machines_count_no_attempt() {
+    let small = short_of_memory(&[("a", 4), ("b", 4), ("c", 4), ("d", 4), ("e", 4)]);
+    assert_eq!((small.state, small.trouble.attempts, small.trouble.waived), (State::Pending, 0, 5));
+    assert!(small.trouble.shortages.too_large(8).is_empty());
+    let once = short_of_memory(&[("a", 4), ("b", 8)]);
+    assert_eq!((once.trouble.attempts, once.trouble.waived), (1, 1));
+}
+
+#[test]
+fn a_second_host_of_the_largest_memory_starts_the_shard_afresh() {
+    let same = short_of_memory(&[("a", 8), ("a", 8), ("a", 8), ("a", 8)]);
+    assert_eq!((same.state, same.trouble.attempts), (State::Dead, 4));
+    let two = short_of_memory(&[("a", 8), ("a", 8), ("a", 8), ("c", 4), ("b", 8)]);
+    assert_eq!((&two.state, two.trouble.attempts, two.trouble.waived), (&State::Pending, 0, 0));
+    assert_eq!(two.trouble.shortages.too_large(8), [3]);
+    let done = apply(&two, &Event::PartFound(&part()), NOW, &QueueSettings::default()).unwrap();
+    assert_eq!(done.trouble, Trouble::default());
 }
 
 #[test]
