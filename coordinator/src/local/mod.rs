@@ -63,6 +63,7 @@ pub async fn embed_missing(local: LocalRun, stop: CancellationToken) -> Result<u
                 device: embedder.device(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 memory: embedder.memory(),
+                ..WorkerInfo::default()
             },
             queue: Arc::clone(&queue),
             store: run.store.clone(),

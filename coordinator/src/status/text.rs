@@ -88,6 +88,9 @@ fn write_worker(text: &mut String, worker: &WorkerSnapshot) -> std::fmt::Result 
         worker.leases,
         worker.items_done
     )?;
+    if let Some(percent) = worker.info.busy_percent {
+        write!(text, ", device busy {percent} %")?;
+    }
     if worker.host_failures > 0 {
         write!(text, ", {} failures of its machine", worker.host_failures)?;
     }

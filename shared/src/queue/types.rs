@@ -105,6 +105,9 @@ pub struct WorkerInfo {
     /// Bytes of device memory that the worker may use; 0 where that is unknown, as on a CPU.
     #[serde(default)]
     pub memory: u64,
+    /// The share of the time since its first batch that its devices worked, in percent; `None` before.
+    #[serde(default)]
+    pub busy_percent: Option<u8>,
 }
 
 /// Asks for shards.

@@ -89,6 +89,7 @@ impl BatchTokens {
 
 /// Works on a run until it ends.
 pub async fn work(args: WorkArgs, file: &FileSettings) -> Result<ExitCode, Failure> {
+    let started = Instant::now();
     let stop = CancellationToken::new();
     let signalled = stop_on_signal(stop.clone())?;
     if args.give_up_after < Duration::from_secs(1) {
@@ -125,6 +126,7 @@ pub async fn work(args: WorkArgs, file: &FileSettings) -> Result<ExitCode, Failu
         .await
         .map_err(|error| Failure::new(ExitCode::Unexpected, error))?
         .map_err(|error| Failure::new(ExitCode::Input, error))?;
+    tracing::info!("the first vector came {:.1} s after the start", started.elapsed().as_secs_f64());
     let budget = args.batch_tokens.budget(embedder.default_budget());
     let queue = RedisQueue::connect(queue_url.expose(), &run, RedisOptions::default())?;
     let host = host_name();
@@ -135,6 +137,7 @@ pub async fn work(args: WorkArgs, file: &FileSettings) -> Result<ExitCode, Failu
             device: embedder.device(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             memory: embedder.memory(),
+            ..WorkerInfo::default()
         },
         queue: Arc::new(queue),
         store,
@@ -222,6 +225,7 @@ async fn embedders_of(
         .await
         .map_err(|error| Failure::new(error.exit_code(), error))?;
     let found = started.elapsed();
+    let bytes = plan.model.bytes();
     let (settings, choice, limit) = (plan.embedding.clone(), args.device.clone(), args.gpu_memory);
     let load = move || {
         let devices = choice.open_all().map_err(|error| Failure::new(ExitCode::Usage, error))?;
@@ -235,12 +239,14 @@ async fn embedders_of(
     let embedders = tokio::task::spawn_blocking(load)
         .await
         .map_err(|error| Failure::new(ExitCode::Unexpected, error))??;
+    let loaded = started.elapsed().saturating_sub(found).as_secs_f64();
     tracing::info!(
         model = %plan.model.name,
         devices = embedders.len(),
-        "the model was found in {:.1} s and loaded in {:.1} s",
+        "the model was found in {:.1} s and loaded in {:.1} s ({:.2} GB/s)",
         found.as_secs_f64(),
-        started.elapsed().saturating_sub(found).as_secs_f64()
+        loaded,
+        bytes as f64 / 1e9 / loaded
     );
     Ok(embedders)
 }

@@ -33,7 +33,7 @@ pub async fn beat_forever(worker: Arc<Worker>, leases: Arc<Leases>, contact: Arc
         }
         last = Instant::now();
         let shards = leases.beat();
-        let beat = Beat { worker: worker.id.clone(), info: worker.info.clone(), shards };
+        let beat = Beat { worker: worker.id.clone(), info: worker.info_now(), shards };
         match worker.queue.beat(&beat).await {
             // An unknown run says nothing of our leases: a rebuilt queue will answer for them.
             Ok(reply) if reply.run.is_none() => {

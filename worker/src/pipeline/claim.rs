@@ -117,7 +117,7 @@ async fn a_while_after_stop(worker: &Worker) {
 /// try was sent: a lease given to it cannot end before that moment plus its length.
 async fn claim(worker: &Arc<Worker>, contact: &Arc<Contact>) -> Result<(ClaimReply, Instant), QueueError> {
     let request =
-        Claim { worker: worker.id.clone(), info: worker.info.clone(), nonce: ClaimNonce::fresh(), max: 1 };
+        Claim { worker: worker.id.clone(), info: worker.info_now(), nonce: ClaimNonce::fresh(), max: 1 };
     let sent_at = Instant::now();
     let mut tries = 0;
     loop {

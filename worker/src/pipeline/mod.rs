@@ -124,6 +124,12 @@ pub enum WorkerError {
 }
 
 impl Worker {
+    /// What it says of itself now.
+    fn info_now(&self) -> WorkerInfo {
+        let busy_percent = self.busy.share().map(|share| (100.0 * share).round() as u8);
+        WorkerInfo { busy_percent, ..self.info.clone() }
+    }
+
     /// Prepares items: all its embedders do that alike.
     fn preparer(&self) -> &dyn Embedder {
         self.embedders[0].as_ref()

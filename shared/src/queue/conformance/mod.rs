@@ -156,6 +156,7 @@ fn info(worker: &str) -> WorkerInfo {
         device: "CPU (AVX2)".to_owned(),
         version: "1".to_owned(),
         memory: 24 << 30,
+        busy_percent: Some(97),
     }
 }
 

@@ -15,7 +15,7 @@ Keys. Every call names one key, `fleet:{RUN}:run`; all others share its prefix a
   dead           zset    scored by id
   shard:ID       hash    one shard (fields below)
   workers        zset    every worker, scored by when it was last seen
-  worker:ID      hash    host, device, version, memory, items_done, host_failures, granted_nonce
+  worker:ID      hash    host, device, version, memory, busy, items_done, host_failures, granted_nonce
   held:ID        zset    the shards that a worker holds, scored by id
   minutes        hash    items embedded by the minute
   events         stream  the latest changes, for people
@@ -173,10 +173,10 @@ local function count_items(run, items)
   end
 end
 
-local function touch_worker(run, worker, host, device, version, memory)
+local function touch_worker(run, worker, host, device, version, memory, busy)
   redis.call('ZADD', run.keys.workers, whole(run.now), worker)
   redis.call('HSET', run.keys.worker(worker), 'host', host, 'device', device, 'version', version,
-    'memory', memory)
+    'memory', memory, 'busy', busy)
 end
 
 -- Notes that the run has a machine of this memory. The largest only grows.
@@ -523,16 +523,16 @@ local function is_banned(run, host_failures)
   return run.host_failures_to_ban > 0 and host_failures >= run.host_failures_to_ban
 end
 
--- args: worker, host, device, version, memory, nonce, max
+-- args: worker, host, device, version, memory, busy ('' where unknown), nonce, max
 -- {'leases', lease, then per lease id, bundle, items, token, expires_at, attempt, isolate_first,
 -- isolate_end, positions that are too large}, or {'wait', time}, or the name of another answer.
 local function claim(keys, args)
-  local worker, memory, nonce, max = args[1], args[5], args[6], tonumber(args[7])
+  local worker, memory, nonce, max = args[1], args[5], args[7], tonumber(args[8])
   local run = open_run(keys[1])
   if not run then
     return {'unknown_run'}
   end
-  touch_worker(run, worker, args[2], args[3], args[4], memory)
+  touch_worker(run, worker, args[2], args[3], args[4], memory, args[6])
   see_memory(run, memory)
   local known = redis.call('HMGET', run.keys.worker(worker), 'host_failures', 'granted_nonce')
   reap_expired(run)
@@ -596,7 +596,7 @@ local function beat_shard(run, worker, id, token, items_done, first, last)
   return 'extended', expires_at
 end
 
--- args: worker, host, device, version, memory, then per shard id, token, items_done, in_flight_first,
+-- args: worker, host, device, version, memory, busy, then per shard id, token, items_done, in_flight_first,
 -- in_flight_end (both '' without a batch).
 -- {state of the run or 'unknown_run', then per shard 'extended', 'lost' or 'cancelled', and a time}
 local function beat(keys, args)
@@ -605,9 +605,9 @@ local function beat(keys, args)
   if not run then
     return {'unknown_run'}
   end
-  touch_worker(run, worker, args[2], args[3], args[4], args[5])
+  touch_worker(run, worker, args[2], args[3], args[4], args[5], args[6])
   local reply = {run.state}
-  for index = 6, #args, 5 do
+  for index = 7, #args, 5 do
     local answer, expires_at =
       beat_shard(run, worker, args[index], args[index + 1], args[index + 2], args[index + 3], args[index + 4])
     reply[#reply + 1] = answer
@@ -853,10 +853,10 @@ local function stored_workers(run)
   local seen = redis.call('ZREVRANGE', run.keys.workers, 0, -1, 'WITHSCORES')
   for index = 1, #seen, 2 do
     local fields = redis.call('HMGET', run.keys.worker(seen[index]),
-      'host', 'device', 'version', 'memory', 'items_done', 'host_failures')
+      'host', 'device', 'version', 'memory', 'busy', 'items_done', 'host_failures')
     workers[#workers + 1] = {
       seen[index], whole(seen[index + 1]), fields[1] or '', fields[2] or '', fields[3] or '',
-      fields[4] or '0', fields[5] or '0', fields[6] or '0',
+      fields[4] or '0', fields[5] or '', fields[6] or '0', fields[7] or '0',
     }
   end
   return workers

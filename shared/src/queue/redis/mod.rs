@@ -139,6 +139,10 @@ impl RedisQueue {
 
 fn add_worker(command: &mut Cmd, worker: &WorkerId, info: &WorkerInfo) {
     command.arg(&worker.0).arg(&info.host).arg(&info.device).arg(&info.version).arg(info.memory);
+    match info.busy_percent {
+        Some(percent) => command.arg(percent),
+        None => command.arg(""),
+    };
 }
 
 fn add_part_or_empty(command: &mut Cmd, part: Option<&CompletedPart>) {

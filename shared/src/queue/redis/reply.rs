@@ -45,6 +45,16 @@ impl Fields {
         text.parse().map_err(|_| not_understood(self.operation, &format!("{text:?} is out of place")))
     }
 
+    /// The next field in the form of `T`, or nothing where it is empty.
+    fn optional<T: FromStr>(&mut self) -> Result<Option<T>, QueueError> {
+        let text = self.text()?;
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let parsed = text.parse();
+        parsed.map(Some).map_err(|_| not_understood(self.operation, &format!("{text:?} is out of place")))
+    }
+
     /// The next field as a list.
     pub(super) fn list(&mut self) -> Result<Fields, QueueError> {
         let value = self.values.next().ok_or_else(|| not_understood(self.operation, "it ends too early"))?;
@@ -226,6 +236,7 @@ fn stored_worker(fields: &mut Fields) -> Result<StoredWorker, QueueError> {
             device: fields.text()?,
             version: fields.text()?,
             memory: fields.parsed()?,
+            busy_percent: fields.optional()?,
         },
         items_done: fields.parsed()?,
         host_failures: fields.parsed()?,
