@@ -17,7 +17,7 @@ fn main() {
     }
     let out = PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default());
     let nvcc = nvcc();
-    for source in ["norm", "rope", "activation", "rows", "attention"] {
+    for source in ["activation", "attention", "norm", "rope", "rows"] {
         compile(
             &nvcc,
             &Path::new(KERNELS).join(source).with_extension("cu"),

@@ -367,7 +367,7 @@ fn info(worker: u8) -> WorkerInfo {
         device: "CPU".to_owned(),
         version: "1".to_owned(),
         memory: if host < 2 { 24 } else { 80 },
-        busy_percent: (worker % 2 == 0).then_some(worker),
+        busy_percent: worker.is_multiple_of(2).then_some(worker),
     }
 }
 
