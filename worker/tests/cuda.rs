@@ -18,7 +18,7 @@ use worker::bench::model::random_model;
 use worker::bench::shape::Shape;
 use worker::bench::weights::RandomWeights;
 use worker::device::DeviceChoice;
-use worker::embedder::{Embedder as _, PreparedItem};
+use worker::embedder::{Embedder as _, PreparedItem, StartedBatch};
 use worker::kernels::check::check;
 use worker::kernels::cuda::Gpu;
 use worker::qwen3_vl::Qwen3Vl;
@@ -184,7 +184,7 @@ fn what_does_not_fit_is_out_of_memory_and_the_device_lives_on() {
     gpu.release_freed_memory().unwrap();
     let (_, used) = gpu.memory().unwrap();
     gpu.limit_memory(used + (1 << 30)).unwrap();
-    let result = start(&model, &large, 2048).and_then(|batch| batch.finish());
+    let result = start(&model, &large, 2048).and_then(StartedBatch::finish);
     assert!(matches!(result, Err(EmbedError::OutOfMemory { items: 12, .. })), "{:?}", result.err());
     let one = embed(&model, &items(&[size], &config));
     assert_eq!(one.len(), 1);

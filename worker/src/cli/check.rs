@@ -66,3 +66,23 @@ fn describe(device: &Device) -> Result<String, Failure> {
     }
     Ok(kind)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_wrong_kernel_is_exit_1_by_its_name() {
+        let finding = |name: &str, distance| Finding { name: name.to_owned(), distance, allowed: 1e-3 };
+        assert!(refuse_wrong(&[finding("a", 1e-4), finding("b", 0.0)]).is_ok());
+        let failure = refuse_wrong(&[finding("a", 1e-4), finding("b", 2e-3)]).unwrap_err();
+        assert_eq!(failure.code, ExitCode::Unexpected);
+        assert!(failure.error.to_string().contains("computes b wrongly"), "{}", failure.error);
+        assert!(refuse_wrong(&[finding("a", f64::NAN)]).is_err());
+    }
+
+    #[test]
+    fn a_cpu_is_its_own_measure() {
+        assert!(trust(&Device::Cpu).is_ok());
+    }
+}

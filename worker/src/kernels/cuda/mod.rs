@@ -125,6 +125,8 @@ impl Gpu {
     fn new(device: &CudaDevice) -> Result<Self> {
         let stream = device.cuda_stream();
         let context = stream.context();
+        // cuBLASLt's handle belongs to the device that is current when it is made.
+        context.bind_to_thread().map_err(driver)?;
         memory::keep_freed_memory(context)?;
         let mut functions = HashMap::new();
         for source in &SOURCES {

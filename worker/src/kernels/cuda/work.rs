@@ -26,7 +26,19 @@ pub struct Work {
     end: CudaEvent,
     /// Lives until the copy has passed.
     answer: Tensor,
-    pinned: Pinned,
+    /// There until it is given back.
+    pinned: Option<Pinned>,
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        // The copy may be under way: nobody else may have its memory yet.
+        if self.end.synchronize().is_ok()
+            && let Some(pinned) = self.pinned.take()
+        {
+            lock(&self.gpu.answers).push(pinned);
+        }
+    }
 }
 
 impl Gpu {
@@ -41,7 +53,7 @@ impl Gpu {
         let pinned = self.pinned(answer.elem_count())?;
         self.copy_to_host(&answer, &pinned)?;
         let end = profile::mark(self.stream())?;
-        Ok(Work { gpu: Arc::clone(self), start, end, answer, pinned })
+        Ok(Work { gpu: Arc::clone(self), start, end, answer, pinned: Some(pinned) })
     }
 
     #[allow(unsafe_code)]
@@ -50,7 +62,7 @@ impl Gpu {
             return Ok(pinned);
         }
         let size = size.next_power_of_two();
-        // SAFETY: freed never or by `Drop`, once.
+        // SAFETY: freed by `Drop`, once.
         let address = unsafe { result::malloc_host(size * size_of::<f32>(), 0) }.map_err(driver)?;
         Ok(Pinned { address: address.cast(), size })
     }
@@ -88,12 +100,11 @@ impl Work {
     pub fn finish(self) -> Result<(Vec<Vec<f32>>, Duration)> {
         self.end.synchronize().map_err(driver)?;
         let (_, columns) = self.answer.dims2()?;
+        let Some(pinned) = &self.pinned else { bail!("a batch was finished twice") };
         // SAFETY: the copy has passed, and nothing else writes this memory.
-        let values = unsafe { std::slice::from_raw_parts(self.pinned.address, self.answer.elem_count()) };
+        let values = unsafe { std::slice::from_raw_parts(pinned.address, self.answer.elem_count()) };
         let rows = values.chunks_exact(columns.max(1)).map(<[f32]>::to_vec).collect();
         let milliseconds = self.start.elapsed_ms(&self.end).map_err(driver)?;
-        let Self { gpu, pinned, .. } = self;
-        lock(&gpu.answers).push(pinned);
         Ok((rows, Duration::from_secs_f64(f64::from(milliseconds) / 1e3)))
     }
 }
