@@ -411,6 +411,23 @@ fn overlapping(fault: Fault) -> (Arc<dyn Embedder>, Arc<Mutex<Vec<&'static str>>
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn shards_without_any_row_are_published_too() {
+    // All items of the first and of the last shard name an image that is missing, and have no text.
+    let item = |id: u64| match id {
+        4..8 => format!("{{\"id\": {id}, \"text\": \"item {id}\"}}"),
+        _ => format!("{{\"id\": {id}, \"text\": \"\", \"images\": [\"none.png\"]}}"),
+    };
+    for devices in [1, 2] {
+        let scene = Scene::with_items(item).await;
+        let embedders = (0..devices).map(|_| overlapping(Fault::None).0).collect();
+        assert_eq!(scene.work_with(embedders, CancellationToken::new()).await, WorkerEnd::Finished);
+        assert_eq!(scene.parts().await, 3);
+        let snapshot = scene.snapshot().await;
+        assert_eq!((snapshot.items_done, snapshot.items_failed), (4, 8));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_batch_starts_while_the_one_before_runs() {
     let scene = Scene::new().await;
     let (embedder, events) = overlapping(Fault::None);

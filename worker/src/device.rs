@@ -1,7 +1,11 @@
 //! The device a worker computes on.
 
+#[cfg(feature = "cuda")]
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+#[cfg(feature = "cuda")]
+use std::sync::Arc;
 
 use candle_core::DType;
 pub use candle_core::Device;
@@ -158,26 +162,46 @@ pub fn kind(device: &Device) -> candle_core::Result<String> {
     Ok(cpu_kind().to_owned())
 }
 
+/// The nearest whole GiB: what drivers take of a card differs by some MiB.
+pub fn whole_gib(bytes: u64) -> u64 {
+    (bytes + (1 << 29)) >> 30 << 30
+}
+
 /// Bytes of a GPU's memory that this process may use, in whole GiB so that cards of one size agree; 0 for
 /// a CPU.
 pub fn memory(device: &Device) -> candle_core::Result<u64> {
     #[cfg(feature = "cuda")]
     if let Some(gpu) = Gpu::of_device(device)? {
-        return Ok((gpu.memory_allowed()? + (1 << 29)) >> 30 << 30);
+        return Ok(whole_gib(gpu.memory_allowed()?));
     }
     debug_assert!(device.is_cpu());
     Ok(0)
 }
 
-/// Leaves this process no more than `limit` bytes of a GPU's memory; on a CPU the limit is refused.
-pub fn limit_memory(device: &Device, limit: Option<u64>) -> Result<(), DeviceError> {
-    let Some(limit) = limit else { return Ok(()) };
+/// Shares the memory of each card among the devices that are the same card, and holds back what lies above
+/// `limit` bytes of it; a CPU has no limit.
+pub fn share_memory(devices: &[Device], limit: Option<u64>) -> Result<(), DeviceError> {
     #[cfg(feature = "cuda")]
-    if let Some(gpu) = Gpu::of_device(device).map_err(DeviceError::Memory)? {
-        return gpu.limit_memory(limit).map_err(DeviceError::Memory);
+    {
+        let mut cards: BTreeMap<usize, Vec<Arc<Gpu>>> = BTreeMap::new();
+        for device in devices {
+            if let Some(gpu) = Gpu::of_device(device).map_err(DeviceError::Memory)? {
+                cards.entry(gpu.stream().context().ordinal()).or_default().push(gpu);
+            }
+        }
+        for gpus in cards.values() {
+            let (total, _) = gpus[0].memory().map_err(DeviceError::Memory)?;
+            if let Some(limit) = limit {
+                gpus[0].limit_memory(limit).map_err(DeviceError::Memory)?;
+            }
+            let share = limit.unwrap_or(total).min(total) / gpus.len() as u64;
+            gpus.iter().for_each(|gpu| gpu.allow(share));
+        }
     }
-    let _ = (device, limit);
-    Err(DeviceError::MemoryOfCpu)
+    match limit {
+        Some(_) if devices.iter().any(Device::is_cpu) => Err(DeviceError::MemoryOfCpu),
+        _ => Ok(()),
+    }
 }
 
 /// `22GiB`, `512MiB` or bytes.

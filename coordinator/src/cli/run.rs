@@ -107,10 +107,14 @@ async fn embedder_of(
 ) -> Result<Arc<dyn Embedder>, Failure> {
     let model = fetch_model(&plan.model, store).await?;
     let (settings, device) = (plan.embedding.clone(), device.clone());
-    tokio::task::spawn_blocking(move || load::embedder(&model, &settings, &device))
+    let load = move || {
+        load::trust(&device, settings.dtype)?;
+        load::embedder(&model, &settings, &device)
+    };
+    tokio::task::spawn_blocking(load)
         .await
         .map_err(|error| Failure::new(ExitCode::Unexpected, error))?
-        .map_err(|error| Failure::new(ExitCode::Input, error))
+        .map_err(|error| Failure::new(error.exit_code(), error))
 }
 
 /// Merges and verifies, and says what came out.

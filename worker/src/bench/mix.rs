@@ -43,6 +43,12 @@ pub enum MixError {
         /// The cause.
         source: serde_json::Error,
     },
+    /// There is nothing to measure.
+    #[error("{path} has no items")]
+    Empty {
+        /// The file.
+        path: String,
+    },
     /// An item no model can see.
     #[error("{path}: item {item} {what}")]
     Item {
@@ -61,17 +67,24 @@ pub fn read(path: &Path) -> Result<Vec<ItemSize>, MixError> {
     let text = std::fs::read_to_string(path).map_err(|source| MixError::Read { path: named(), source })?;
     let mix: MixFile =
         serde_json::from_str(&text).map_err(|source| MixError::Parse { path: named(), source })?;
+    if mix.items.is_empty() {
+        return Err(MixError::Empty { path: named() });
+    }
     for (item, size) in mix.items.iter().enumerate() {
         let wrong = |what| Err(MixError::Item { path: named(), item, what });
         if size.text_tokens == 0 {
             return wrong("has no text tokens");
         }
+        // Files are drawn a little smaller, and a picture may be 200 times as long as wide.
         let usable = |[frames, height, width]: &[u32; 3]| {
             *frames == 1
+                && height.max(width) / height.min(width).max(&1) <= 100
                 && [height, width].iter().all(|side| (2..=400).contains(*side) && side.is_multiple_of(2))
         };
         if !size.image_grids.iter().all(usable) {
-            return wrong("has a grid that is not 1 x an even height x an even width");
+            return wrong(
+                "has a grid that is not 1 x an even height x an even width of 2 to 400, one at most 100 times the other",
+            );
         }
     }
     Ok(mix.items)

@@ -31,7 +31,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "FILE")]
     mix: Option<PathBuf>,
     /// From bundles with picture files through to written parts, beside the model alone
-    #[arg(long, requires_all = ["mix", "tokenizer"])]
+    #[arg(long, requires_all = ["mix", "tokenizer"], conflicts_with_all = ["repeats", "profile"])]
     pipeline: bool,
     /// The tokenizer.json of a Qwen3-VL model, for --pipeline
     #[arg(long, value_name = "FILE")]
@@ -45,7 +45,7 @@ pub struct BenchArgs {
     /// Text tokens plus vision patches of one batch: a number, or auto
     #[arg(long, default_value = "auto", value_name = "N|auto", value_parser = super::work::batch_tokens)]
     batch_tokens: BatchTokens,
-    /// Use no more memory of the device than this: 22GiB
+    /// Use no more memory of the device than this (22GiB), and hold the rest
     #[arg(long, value_name = "SIZE", value_parser = parse_memory)]
     gpu_memory: Option<u64>,
     /// Runs over all items; the median is reported
@@ -166,9 +166,8 @@ async fn through_the_pipeline(args: &BenchArgs) -> Result<ExitCode, Failure> {
     let scene = Scene::new(folder.path(), &sizes, args.passes as usize, &settings, tokens_of)
         .await
         .map_err(unexpected)?;
+    device::share_memory(&devices, args.gpu_memory).map_err(|error| Failure::new(ExitCode::Usage, error))?;
     let load = |device: &Device| {
-        device::limit_memory(device, args.gpu_memory)
-            .map_err(|error| Failure::new(ExitCode::Usage, error))?;
         let model = model::random_model(&config, device::dtype(dtype), device).map_err(unexpected)?;
         Ok(Arc::new(QwenEmbedder::new(model, prompt()?, &settings).map_err(unexpected)?) as Arc<dyn Embedder>)
     };
@@ -179,17 +178,18 @@ async fn through_the_pipeline(args: &BenchArgs) -> Result<ExitCode, Failure> {
     let alone = || model::run(&items, &config, budget, |batch| embedder.start(batch)).map_err(unexpected);
     alone()?;
     let alone = alone()?;
+    let devices = embedders.len();
     let worked = scene.work(embedders, budget).await.map_err(unexpected)?;
     println!(
         "{} on {}: {} items from {} bundles\n  model alone: {:.2} items/s\n  pipeline:    {:.2} items/s, \
-         {:.1} % of the model alone, device busy {:.1} %",
+         {:.1} % of the model alone on {devices} device(s), busy {:.1} %",
         args.shape,
         embedder.device(),
         items.len(),
         scene.bundles(),
         alone.items_per_second,
         worked.items_per_second,
-        100.0 * worked.items_per_second / alone.items_per_second,
+        100.0 * worked.items_per_second / (alone.items_per_second * devices as f64),
         100.0 * worked.busy
     );
     Ok(ExitCode::Done)
@@ -199,7 +199,7 @@ impl BenchArgs {
     fn open(&self) -> Result<Device, Failure> {
         let usage = |error: DeviceError| Failure::new(ExitCode::Usage, error);
         let device = self.device.open().map_err(usage)?;
-        device::limit_memory(&device, self.gpu_memory).map_err(usage)?;
+        device::share_memory(std::slice::from_ref(&device), self.gpu_memory).map_err(usage)?;
         Ok(device)
     }
 }

@@ -17,9 +17,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::Failure;
-use super::check::trust;
 use crate::batch::BatchBudget;
-use crate::device::{Device, DeviceChoice, limit_memory};
+use crate::device::{Device, DeviceChoice, DeviceError, share_memory};
 use crate::embedder::Embedder;
 use crate::load;
 use crate::pipeline::busy::BusyMeter;
@@ -43,7 +42,7 @@ pub struct WorkArgs {
     /// auto, cpu, cuda:N, several as cuda:0,1, or cuda:all
     #[arg(long, default_value = "auto", value_name = "DEVICE")]
     pub device: DeviceChoice,
-    /// Use no more memory of a GPU than this: 22GiB
+    /// Use no more memory of each GPU than this (22GiB), and hold the rest
     #[arg(long, value_name = "SIZE", value_parser = crate::device::parse_memory)]
     gpu_memory: Option<u64>,
     /// Check the device and its kernels, and exit: 0 if they compute what they should, else 1
@@ -228,13 +227,16 @@ async fn embedders_of(
     let bytes = plan.model.bytes();
     let (settings, choice, limit) = (plan.embedding.clone(), args.device.clone(), args.gpu_memory);
     let load = move || {
-        let devices = choice.open_all().map_err(|error| Failure::new(ExitCode::Usage, error))?;
+        let usage = |error: DeviceError| Failure::new(ExitCode::Usage, error);
+        let devices = choice.open_all().map_err(usage)?;
+        share_memory(&devices, limit).map_err(usage)?;
         let load = |device: &Device| {
-            limit_memory(device, limit).map_err(|error| Failure::new(ExitCode::Usage, error))?;
-            trust(device)?;
-            load::embedder(&model, &settings, device).map_err(|error| Failure::new(ExitCode::Input, error))
+            load::trust(device, settings.dtype)?;
+            load::embedder(&model, &settings, device)
         };
-        devices.iter().map(load).collect::<Result<Vec<_>, _>>()
+        let embedders = devices.iter().map(load).collect::<Result<Vec<_>, _>>();
+        let embedders = embedders.map_err(|error| Failure::new(error.exit_code(), error))?;
+        of_one_kind(embedders)
     };
     let embedders = tokio::task::spawn_blocking(load)
         .await
@@ -249,6 +251,20 @@ async fn embedders_of(
         bytes as f64 / 1e9 / loaded
     );
     Ok(embedders)
+}
+
+/// Parts name one device and one budget: a worker takes devices of one kind.
+fn of_one_kind(embedders: Vec<Arc<dyn Embedder>>) -> Result<Vec<Arc<dyn Embedder>>, Failure> {
+    let kind =
+        |embedder: &Arc<dyn Embedder>| (embedder.device(), embedder.memory(), embedder.default_budget());
+    let first = kind(&embedders[0]);
+    match embedders.iter().map(kind).find(|other| *other != first) {
+        None => Ok(embedders),
+        Some(other) => Err(Failure::usage(&format!(
+            "{} and {} are not of one kind: start a worker for each, with --device cuda:0, --device cuda:1 and so on",
+            first.0, other.0
+        ))),
+    }
 }
 
 /// Whether this is what the plan calls its model, with or without a revision.

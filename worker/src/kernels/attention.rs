@@ -1,8 +1,8 @@
 //! Attention of both towers: `softmax(q kᵀ · scale + mask) v` within each segment of a flat batch.
 //!
 //! Query head `j` reads key and value head `j / (query heads / key heads)`. The kernel takes bf16, and
-//! heads of 32 or 128 components of which an even number reads the same keys, or of 16, 64 or 72 that
-//! each read their own; anything else is computed by the twin, on any device.
+//! heads of 32 or 128 components of which an even number reads the same keys, or of 16, 64 or 72 of
+//! which one or another odd number does; anything else is computed by the twin, on any device.
 
 use candle_core::{DType, Device, Result, Tensor};
 
@@ -44,8 +44,8 @@ pub struct Segments {
 /// How many query heads read the same keys and values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sharing {
-    /// Each its own.
-    Own,
+    /// One each, or another odd number.
+    Odd,
     /// An even number.
     Even,
 }
@@ -53,13 +53,13 @@ pub enum Sharing {
 impl Sharing {
     /// For so many heads.
     pub fn of(heads: usize, kv_heads: usize) -> Self {
-        if (heads / kv_heads).is_multiple_of(2) { Self::Even } else { Self::Own }
+        if (heads / kv_heads).is_multiple_of(2) { Self::Even } else { Self::Odd }
     }
 
     /// Heads that a block of the kernel takes together.
     fn heads(self) -> usize {
         match self {
-            Self::Own => 1,
+            Self::Odd => 1,
             Self::Even => 2,
         }
     }
@@ -73,8 +73,17 @@ impl Sharing {
 /// Query rows that a block of the kernel takes.
 const QUERY_ROWS: usize = 128;
 /// Keys that a block copies at a time.
-#[cfg(feature = "cuda")]
+#[cfg(any(test, feature = "cuda"))]
 const KEYS_AT_ONCE: usize = 64;
+
+/// Bytes of shared memory of a block: the queries, and keys and values twice, the ones read and the ones
+/// copied. Rows lie as the kernel's `Shape` has them.
+#[cfg(any(test, feature = "cuda"))]
+fn shared_memory(size: usize) -> usize {
+    let padded = size.next_multiple_of(16);
+    let row = if padded.is_multiple_of(128) { padded } else { padded + 8 };
+    2 * row * (QUERY_ROWS + 4 * KEYS_AT_ONCE)
+}
 
 impl Segments {
     /// Segments of `lengths` tokens, one after the other: each token is a query and a key.
@@ -173,10 +182,10 @@ fn kernel(input: &Attention<'_>, sharing: Sharing) -> Option<&'static str> {
         return None;
     }
     match (input.size, sharing) {
-        (16, Sharing::Own) => Some("attention_16"),
+        (16, Sharing::Odd) => Some("attention_16"),
         (32, Sharing::Even) => Some("attention_32"),
-        (64, Sharing::Own) => Some("attention_64"),
-        (72, Sharing::Own) => Some("attention_72"),
+        (64, Sharing::Odd) => Some("attention_64"),
+        (72, Sharing::Odd) => Some("attention_72"),
         (128, Sharing::Even) => Some("attention_128"),
         _ => None,
     }
@@ -207,12 +216,10 @@ fn launch(gpu: &Gpu, name: &'static str, input: &Attention<'_>, segments: &Segme
         Arg::F32(scale as f32),
     ];
     let tiles = segments.tiles.values().len() / 5;
-    let row = size.next_multiple_of(16) + 8;
     let grid = Grid {
         blocks: (tiles * q.heads / segments.sharing.heads(), 1),
         threads: 128,
-        // The queries, and keys and values twice: the ones read and the ones copied.
-        shared: 2 * row * (QUERY_ROWS + 4 * KEYS_AT_ONCE),
+        shared: shared_memory(size),
     };
     gpu.launch(name, grid, &args)?;
     Ok(out)
@@ -356,6 +363,14 @@ mod tests {
     }
 
     #[test]
+    fn a_block_fits_every_card_of_capability_8_0_and_up() {
+        // 99 KiB: what a block may have on capability 8.6, 8.9 and 12.0; others give more.
+        for size in [16, 32, 64, 72, 128] {
+            assert!(shared_memory(size) <= 99 << 10, "{size}: {}", shared_memory(size));
+        }
+    }
+
+    #[test]
     fn tiles_cover_each_query_once_and_see_what_its_mask_says() {
         let tiles_of = |mask| segments(&[65, 64, 1], mask).tiles.values().to_vec();
         let causal = [[0, 64, 0, 64, 0], [64, 1, 0, 65, 64], [65, 64, 65, 64, 0], [129, 1, 129, 1, 0]];
@@ -364,7 +379,7 @@ mod tests {
         assert_eq!(found, causal);
         let full = tiles_of(Mask::Full);
         assert_eq!(&full[..10], [0, 64, 0, 65, 65, 64, 1, 0, 65, 65], "the longest come first");
-        let own = Segments::new(&[129], Mask::Full, Sharing::Own, &Device::Cpu).unwrap();
+        let own = Segments::new(&[129], Mask::Full, Sharing::Odd, &Device::Cpu).unwrap();
         assert_eq!(own.tiles.values(), [0, 128, 0, 129, 129, 128, 1, 0, 129, 129]);
         let last = Segments::last_queries(&[65, 3], Sharing::Even, &Device::Cpu).unwrap();
         assert_eq!(last.tiles.values(), [0, 1, 0, 65, 64, 1, 1, 65, 3, 2]);

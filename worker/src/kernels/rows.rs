@@ -137,6 +137,9 @@ pub fn patch_rows(images: &[&PreparedImage], dtype: DType, device: &Device) -> R
         let mut pixels = Vec::with_capacity(images.iter().map(|image| image.pixels.len()).sum());
         let mut places = Vec::new();
         for image in images {
+            if image.pixels.len() != image.patches() * (PATCH * PATCH * 3) as usize {
+                candle_core::bail!("the pixels of a picture do not fill its grid");
+            }
             let (first, side) = (pixels.len() as i64, i64::from(PATCH));
             let line = i64::from(image.grid_width) * side * 3;
             for (row, column) in crate::image::patch_order(image.grid_height, image.grid_width) {

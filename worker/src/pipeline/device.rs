@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::busy::BusyMeter;
-use super::embed::{EmbeddedShard, PreparedShard, Vectors, embed_range};
+use super::embed::{EmbeddedShard, PreparedShard, Vectors, blame_for_not_finite, embed_range};
 use super::fetch::ShardError;
 use super::lease::Permission;
 use crate::batch::{BatchBudget, batches};
@@ -48,8 +48,8 @@ impl DeviceThread {
         let mut running: Option<Running> = None;
         loop {
             let next = self.next(&mut open, running.is_some());
-            let nothing_to_start = next.is_none();
-            if nothing_to_start && running.is_none() {
+            // A shard none of whose items gets a row is open and through at once.
+            if next.is_none() && running.is_none() && open.is_empty() {
                 return;
             }
             let started = next.and_then(|range| self.begin(&mut open, &mut running, range));
@@ -131,14 +131,22 @@ impl DeviceThread {
                 self.busy.add(batch.busy);
                 shard.take(&range, batch.rows);
             }
-            Ok(Err(_)) => self.embed_now(shard, range),
+            Ok(Err(EmbedError::OutOfMemory { .. })) => self.embed_now(shard, range),
+            Ok(Err(EmbedError::NotFinite { position })) => {
+                let (embedder, at) = (self.embedder.as_ref(), range.start + position);
+                let blame = guarded(|| Ok(blame_for_not_finite(embedder, &shard.shard.ready, at)));
+                shard.fail(blame.unwrap_or_else(|panic| panic));
+            }
+            Ok(Err(error)) => {
+                shard.fail(ShardError::Host(error.to_string()));
+            }
             Err(error) => {
                 shard.fail(error);
             }
         }
     }
 
-    /// Embeds a batch that did not go through at once: halved for memory, or looked at item by item.
+    /// Embeds a batch at once, halved where the device has too little memory.
     fn embed_now(&self, shard: &mut OpenShard, range: Range<usize>) {
         let Ok(vectors) = &mut shard.vectors else { return };
         let ready = &shard.shard.ready;

@@ -164,8 +164,7 @@ pub fn embed_range(
         }
         Err(EmbedError::OutOfMemory { .. }) => Err(blame_for_memory(embedder, ready.positions[range.start])),
         Err(EmbedError::NotFinite { position }) => {
-            let at = range.start + position;
-            Err(blame_for_not_finite(embedder, &ready.items[at], ready.positions[at]))
+            Err(blame_for_not_finite(embedder, ready, range.start + position))
         }
         Err(error) => Err(ShardError::Host(error.to_string())),
     }
@@ -183,7 +182,8 @@ fn blame_for_memory(embedder: &dyn Embedder, item: u32) -> ShardError {
 
 /// A vector that is not finite is the item's fault only where the item fails again and an empty item
 /// does not; anything else is the machine's.
-fn blame_for_not_finite(embedder: &dyn Embedder, item: &PreparedItem, position: u32) -> ShardError {
+pub fn blame_for_not_finite(embedder: &dyn Embedder, ready: &ReadyItems, at: usize) -> ShardError {
+    let (item, position) = (&ready.items[at], ready.positions[at]);
     let fails = |item: &PreparedItem| embedder.embed(std::slice::from_ref(item)).is_err();
     let empty = embedder.prepare_item(None, Vec::new());
     let message = format!("item {position} of the shard has no finite vector");

@@ -193,7 +193,11 @@ impl Worker {
         if let Some(share) = busy.share() {
             tracing::info!(devices, "the devices worked {:.1} % of the time", 100.0 * share);
         }
-        let end = end?;
-        Ok(if worker.stop.is_cancelled() { WorkerEnd::Stopped } else { end })
+        match end? {
+            _ if worker.stop.is_cancelled() => Ok(WorkerEnd::Stopped),
+            // Nobody told it to stop: the device threads take no shards any more.
+            WorkerEnd::Stopped => Err(WorkerError::DeviceThread),
+            end => Ok(end),
+        }
     }
 }

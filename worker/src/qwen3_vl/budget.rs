@@ -7,6 +7,8 @@ use super::checkpoint::expected_tensors;
 use super::config::Config;
 use crate::batch::BatchBudget;
 #[cfg(feature = "cuda")]
+use crate::device::whole_gib;
+#[cfg(feature = "cuda")]
 use crate::kernels::cuda::Gpu;
 
 /// Batches gain nothing beyond this.
@@ -20,7 +22,7 @@ const OVERHEAD: u64 = 3 << 29;
 pub fn budget(config: &Config, dtype: DType, device: &Device) -> Result<BatchBudget> {
     #[cfg(feature = "cuda")]
     if let Some(gpu) = Gpu::of_device(device)? {
-        return Ok(of_memory(config, dtype, gpu.memory_allowed()?));
+        return Ok(of_memory(config, dtype, whole_gib(gpu.memory_allowed()?)));
     }
     let _ = (config, dtype, device);
     Ok(BatchBudget::CPU)
@@ -34,7 +36,7 @@ pub fn of_memory(config: &Config, dtype: DType, bytes: u64) -> BatchBudget {
         .map(|(_, shape)| shape.iter().product::<usize>() as u64 * width)
         .sum();
     let free = bytes.saturating_sub(weights + OVERHEAD);
-    // Cards of one kind may differ by what the firmware takes; an eighth stays free for fragments.
+    // An eighth stays free for fragments.
     let fits = free / 8 * 7 / bytes_of_unit(config, width);
     BatchBudget(((fits / STEP).clamp(1, MOST / STEP) * STEP) as usize)
 }

@@ -45,7 +45,8 @@ struct BatchSize {
 impl BatchSize {
     fn failure(self, error: &candle_core::Error) -> EmbedError {
         let text = error.to_string();
-        if text.contains("OUT_OF_MEMORY") || text.contains("out of memory") {
+        // The driver's words, and cuBLAS's.
+        if ["OUT_OF_MEMORY", "out of memory", "ALLOC_FAILED"].iter().any(|words| text.contains(words)) {
             return EmbedError::OutOfMemory { items: self.items, tokens: self.tokens };
         }
         EmbedError::Device(text)

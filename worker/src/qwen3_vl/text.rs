@@ -197,6 +197,9 @@ impl TextTower {
 
     /// Rows of the table, with the rows at visual places replaced.
     fn embed(&self, token_ids: &[u32], visual: Option<&VisualInput>) -> Result<Tensor> {
+        if let Some(id) = token_ids.iter().find(|id| **id as usize >= self.config.vocab_size) {
+            candle_core::bail!("token {id} is none of the model's {}", self.config.vocab_size);
+        }
         let mut source: Vec<i32> = token_ids.iter().map(|id| *id as i32).collect();
         if let Some(visual) = visual {
             for (index, place) in visual.places.iter().enumerate() {

@@ -155,7 +155,7 @@ impl VisionTower {
             grids.iter().flat_map(|(height, width)| patch_order(*height, *width)).collect();
         let lengths: Vec<usize> = grids.iter().map(|(height, width)| (height * width) as usize).collect();
         let turns = rope::vision(&places, self.config.head_dim(), self.dtype, &self.device)?;
-        let segments = Segments::new(&lengths, Mask::Full, Sharing::Own, &self.device)?;
+        let segments = Segments::new(&lengths, Mask::Full, Sharing::Odd, &self.device)?;
         let x = self.patch_embed.forward(pixel_values)?;
         trace.see("v_patch_embed", &x)?;
         let taps = learned_positions(grids, self.config.position_side(), &self.device)?;

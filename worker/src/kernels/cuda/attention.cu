@@ -61,11 +61,18 @@ __device__ __forceinline__ uint32_t pack(float low, float high) {
     return *reinterpret_cast<const uint32_t*>(&pair);
 }
 
-// D components a head, stored padded to a multiple of 16 in rows that no eight of share a bank.
+// Rows of D components a head in shared memory, so laid out that the same 16 bytes of eight rows that follow each
+// other lie in different banks: rows of 128 by exchanging their pieces, others by padding to an odd number of pieces.
+// All of a block's rows fit 99 KiB, what cards of compute capability 8.6 and 8.9 give it.
 template <int D> struct Shape {
     static constexpr int PADDED = (D + 15) / 16 * 16;
-    static constexpr int ROW = PADDED + 8;
+    static constexpr bool EXCHANGED = PADDED % 128 == 0;
+    static constexpr int ROW = EXCHANGED ? PADDED : PADDED + 8;
 };
+// Where a component of a row lies.
+template <int D> __device__ __forceinline__ int place(int row, int column) {
+    return row * Shape<D>::ROW + (Shape<D>::EXCHANGED ? column ^ (row & 7) << 3 : column);
+}
 
 // Copies RUN rows of one head; rows past `rows` become zeros.
 template <int D>
@@ -75,7 +82,7 @@ __device__ __forceinline__ void copy_keys(bf16* to, const bf16* from, int stride
     for (int i = threadIdx.x; i < RUN * CHUNKS; i += THREADS) {
         const int row = i / CHUNKS, column = i % CHUNKS * 8;
         const bool present = row < rows;
-        copy_async(to + row * Shape<D>::ROW + column, from + (present ? (size_t)row * stride : 0) + column, present);
+        copy_async(to + place<D>(row, column), from + (present ? (size_t)row * stride : 0) + column, present);
     }
 }
 
@@ -113,7 +120,7 @@ __device__ void attention(const bf16* q, const bf16* k, const bf16* v, bf16* out
         const int row = i / CHUNKS, column = i % CHUNKS * 8, token = token_of<HEADS>(row);
         const bool present = token < tile.queries;
         const bf16* from = q + (present ? (size_t)token * q_stride : 0) + head_of<HEADS>(row) * D + column;
-        copy_async(shared_q + row * ROW + column, from, present);
+        copy_async(shared_q + place<D>(row, column), from, present);
     }
     const auto copy_run = [&](int run) {
         bf16* const to = memory + (ROWS + run % 2 * 2 * RUN) * ROW;
@@ -124,7 +131,7 @@ __device__ void attention(const bf16* q, const bf16* k, const bf16* v, bf16* out
     copy_run(0);
     commit();
 
-    const bf16* const own_q = shared_q + (warp * 32 + (lane & 15)) * ROW + (lane >> 4) * 8;
+    const int own_row = warp * 32 + (lane & 15);
     const int first_token = token_of<HEADS>(warp * 32), last_token = token_of<HEADS>(warp * 32 + 31);
     // Keys that the first and the last query of this warp see.
     const int all_see = min(tile.keys, tile.last + first_token + 1);
@@ -147,13 +154,13 @@ __device__ void attention(const bf16* q, const bf16* k, const bf16* v, bf16* out
 #pragma unroll
             for (int step = 0; step < STEPS; step++) {
                 uint32_t queries[2][4];
-                load_matrices(queries[0], own_q + step * 16);
-                load_matrices(queries[1], own_q + 16 * ROW + step * 16);
+                load_matrices(queries[0], shared_q + place<D>(own_row, step * 16 + (lane >> 4) * 8));
+                load_matrices(queries[1], shared_q + place<D>(own_row + 16, step * 16 + (lane >> 4) * 8));
 #pragma unroll
                 for (int pair = 0; pair < PART / 16; pair++) {
                     uint32_t keys[4];
-                    load_matrices(keys, shared_k + (part + pair * 16 + (lane & 7) + (lane >> 4) * 8) * ROW +
-                                            step * 16 + (lane >> 3 & 1) * 8);
+                    load_matrices(keys, shared_k + place<D>(part + pair * 16 + (lane & 7) + (lane >> 4) * 8,
+                                                            step * 16 + (lane >> 3 & 1) * 8));
 #pragma unroll
                     for (int m = 0; m < 2; m++) {
                         multiply(scores[m][2 * pair], queries[m], keys[0], keys[1]);
@@ -219,7 +226,8 @@ __device__ void attention(const bf16* q, const bf16* k, const bf16* v, bf16* out
                 for (int pair = 0; pair < STEPS; pair++) {
                     uint32_t values[4];
                     load_matrices_transposed(
-                        values, shared_v + (part + step * 16 + (lane & 15)) * ROW + pair * 16 + (lane >> 4) * 8);
+                        values,
+                        shared_v + place<D>(part + step * 16 + (lane & 15), pair * 16 + (lane >> 4) * 8));
 #pragma unroll
                     for (int m = 0; m < 2; m++) {
                         multiply(output[m][2 * pair], weights[m], values[0], values[1]);
@@ -240,11 +248,10 @@ __device__ void attention(const bf16* q, const bf16* k, const bf16* v, bf16* out
             sum += __shfl_xor_sync(0xffffffffu, sum, 1);
             sum += __shfl_xor_sync(0xffffffffu, sum, 2);
             const float share = 1.0f / sum;
-            bf16* const row =
-                shared_q + (warp * 32 + m * 16 + (lane >> 2) + half * 8) * ROW + (lane & 3) * 2;
+            const int row = warp * 32 + m * 16 + (lane >> 2) + half * 8;
 #pragma unroll
             for (int i = 0; i < PADDED / 8; i++)
-                *reinterpret_cast<uint32_t*>(row + i * 8) =
+                *reinterpret_cast<uint32_t*>(shared_q + place<D>(row, i * 8 + (lane & 3) * 2)) =
                     pack(output[m][i][2 * half] * share, output[m][i][2 * half + 1] * share);
         }
     __syncwarp();
@@ -252,7 +259,7 @@ __device__ void attention(const bf16* q, const bf16* k, const bf16* v, bf16* out
         const int row = warp * 32 + i / CHUNKS, column = i % CHUNKS * 8, token = token_of<HEADS>(row);
         if (token < tile.queries)
             *reinterpret_cast<uint4*>(out + (size_t)token * out_stride + head_of<HEADS>(row) * D + column) =
-                *reinterpret_cast<const uint4*>(shared_q + row * ROW + column);
+                *reinterpret_cast<const uint4*>(shared_q + place<D>(row, column));
     }
 }
 

@@ -45,24 +45,27 @@ impl Gpu {
         }
     }
 
-    /// Bytes this process may use: those of the card, or fewer where [`Self::limit_memory`] says so.
+    /// Bytes this handle of the card may use: those of the card, or fewer where [`Self::allow`] says so.
     pub fn memory_allowed(&self) -> Result<u64> {
         let (total, _) = self.memory()?;
-        let limit = lock(&self.ballast).as_ref().map(|ballast| ballast.limit);
-        Ok(limit.unwrap_or(total).min(total))
+        Ok(lock(&self.memory).bytes.unwrap_or(total).min(total))
     }
 
-    /// Takes memory away, so that no more than `limit` bytes of the card are left for this process.
+    /// Says how many bytes this handle may use: budgets follow that.
+    pub fn allow(&self, bytes: u64) {
+        lock(&self.memory).bytes = Some(bytes);
+    }
+
+    /// Holds so much of the card that no more than `limit` bytes are left for everything else.
     #[allow(unsafe_code)]
     pub fn limit_memory(&self, limit: u64) -> Result<()> {
         let (total, _) = self.memory()?;
         let size = total.saturating_sub(limit) as usize;
-        let mut ballast = lock(&self.ballast);
-        *ballast = None;
+        lock(&self.memory).held = None;
         if size > 0 {
             // SAFETY: the memory is never touched.
             let held = unsafe { self.stream().alloc::<u8>(size) }.map_err(driver)?;
-            *ballast = Some(Ballast { limit, held });
+            lock(&self.memory).held = Some(held);
         }
         Ok(())
     }
@@ -78,13 +81,14 @@ impl Gpu {
             let attribute = sys::CUmemPool_attribute_enum::CU_MEMPOOL_ATTR_USED_MEM_HIGH;
             result::mem_pool::get_attribute(pool, attribute, (&raw mut peak).cast()).map_err(driver)?;
         }
-        let held = lock(&self.ballast).as_ref().map_or(0, |ballast| ballast.held.len() as u64);
+        let held = lock(&self.memory).held.as_ref().map_or(0, |held| held.len() as u64);
         Ok(peak - held)
     }
 }
 
-/// Memory that is held and not used.
-pub struct Ballast {
-    limit: u64,
-    held: CudaSlice<u8>,
+/// What a handle may use, and what it holds so that it cannot use more.
+#[derive(Default)]
+pub struct Allowance {
+    bytes: Option<u64>,
+    held: Option<CudaSlice<u8>>,
 }

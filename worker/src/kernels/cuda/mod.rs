@@ -89,7 +89,10 @@ pub struct Gpu {
     products: Mutex<gemm::Products>,
     staging: Mutex<staging::Staging>,
     answers: Mutex<Vec<work::Pinned>>,
-    ballast: Mutex<Option<memory::Ballast>>,
+    /// Held while a batch is launched: its uploads share one turn of the staging memory.
+    launching: Mutex<()>,
+    began: Mutex<work::Began>,
+    memory: Mutex<memory::Allowance>,
     launches: Mutex<BTreeMap<&'static str, u64>>,
     profile: Mutex<Option<profile::Profile>>,
 }
@@ -140,7 +143,9 @@ impl Gpu {
             products: Mutex::new(gemm::Products::new(&stream)?),
             staging: Mutex::default(),
             answers: Mutex::default(),
-            ballast: Mutex::default(),
+            launching: Mutex::default(),
+            began: Mutex::default(),
+            memory: Mutex::default(),
             stream,
             functions,
             launches: Mutex::default(),
@@ -185,8 +190,9 @@ impl Gpu {
         lock(&self.profile).take().map_or_else(|| Ok(Vec::new()), profile::Profile::sum)
     }
 
-    /// Runs work under a name that a profile knows it by.
+    /// Runs work of the device under a name that a profile knows it by.
     fn timed<T>(&self, name: impl FnOnce() -> String, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.begins()?;
         let started = match lock(&self.profile).as_ref() {
             None => None,
             Some(_) => Some((name(), profile::mark(&self.stream)?)),
@@ -231,7 +237,7 @@ impl Gpu {
                     };
                 }
                 // SAFETY: the caller's promise above; the grid fits the limits of every card of
-                // capability 8.0 (blocks along y stay below 65,536 by the batch budget).
+                // capability 8.0 (blocks along y are a row's width in pieces of 2,048 values or more).
                 unsafe { launch.launch(config) }.map_err(driver)?;
                 Ok(())
             },

@@ -4,8 +4,11 @@
 //! Batches take turns with two sets of pinned memory: before a set is used again, its last fetch must
 //! have passed.
 
+use candle_core::Error;
 use candle_core::Result;
-use candle_core::cuda_backend::cudarc::driver::{CudaEvent, CudaSlice, DevicePtr as _, DeviceRepr, result};
+use candle_core::cuda_backend::cudarc::driver::{
+    CudaEvent, CudaSlice, CudaStream, DevicePtr as _, DeviceRepr, result,
+};
 
 use super::{Gpu, driver, lock, profile};
 
@@ -39,11 +42,17 @@ const ALIGNMENT: usize = 256;
 /// Pinned memory is taken in multiples of this.
 const STEP: usize = 16 << 20;
 
+/// Pinned memory of the host. Where it runs out, no smaller batch on the device helps.
+#[allow(unsafe_code)]
+pub fn pinned(size: usize) -> Result<*mut std::ffi::c_void> {
+    // SAFETY: the caller frees it once, when nothing copies from or to it.
+    unsafe { result::malloc_host(size, 0) }
+        .map_err(|_| Error::Msg(format!("this machine gives no {size} bytes of pinned memory")))
+}
+
 impl Chunk {
-    #[allow(unsafe_code)]
     fn new(size: usize) -> Result<Self> {
-        // SAFETY: freed once, in `drop`.
-        let address = unsafe { result::malloc_host(size, 0) }.map_err(driver)?;
+        let address = pinned(size)?;
         Ok(Self { address: address.cast(), size, used: 0 })
     }
 }
@@ -58,9 +67,13 @@ impl Drop for Chunk {
 
 impl Turn {
     /// Waits for the last fetch, and makes one chunk of what was several.
-    fn begin(&mut self) -> Result<()> {
-        if let Some(event) = self.fetched.take() {
-            event.synchronize().map_err(driver)?;
+    fn begin(&mut self, stream: &CudaStream) -> Result<()> {
+        let used = self.chunks.iter().any(|chunk| chunk.used > 0);
+        match self.fetched.take() {
+            Some(event) => event.synchronize().map_err(driver)?,
+            // Uploads that no batch has ended: outside of one, or of one that panicked.
+            None if used => stream.synchronize().map_err(driver)?,
+            None => {}
         }
         if self.chunks.len() > 1 {
             let size = self.chunks.iter().map(|chunk| chunk.size).sum();
@@ -96,7 +109,7 @@ impl Gpu {
         let mut staging = lock(&self.staging);
         staging.turn = 1 - staging.turn;
         let turn = staging.turn;
-        staging.turns[turn].begin()
+        staging.turns[turn].begin(self.stream())
     }
 
     /// Ends the uploads of a batch.
@@ -107,8 +120,8 @@ impl Gpu {
         Ok(())
     }
 
-    /// Values on the device, for work that is launched from now on. Outside a batch the pinned memory
-    /// stays taken until the next batch but one.
+    /// Values on the device, for work that is launched from now on. Uploads outside a batch are waited for
+    /// by the next batch but one.
     #[allow(unsafe_code)]
     pub fn upload<T: DeviceRepr + Copy>(&self, values: &[T]) -> Result<CudaSlice<T>> {
         self.stream().context().bind_to_thread().map_err(driver)?;
@@ -118,6 +131,8 @@ impl Gpu {
         if bytes > 0 {
             let mut staging = lock(&self.staging);
             let turn = staging.turn;
+            // An event before this upload says nothing of it.
+            staging.turns[turn].fetched = None;
             let place = staging.turns[turn].place(bytes)?;
             let (address, _) = slice.device_ptr(self.stream());
             // SAFETY: the source is `bytes` long, so is the place, and it is not written again before

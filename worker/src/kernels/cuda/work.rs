@@ -7,7 +7,7 @@ use std::time::Duration;
 use candle_core::cuda_backend::cudarc::driver::{CudaEvent, result};
 use candle_core::{DType, Result, Tensor, bail};
 
-use super::{Gpu, driver, lock, profile};
+use super::{Gpu, driver, lock, profile, staging};
 
 /// Pinned memory for one answer. It stays with the process, and is used again.
 pub struct Pinned {
@@ -18,6 +18,19 @@ pub struct Pinned {
 // SAFETY: plain memory with one owner.
 #[allow(unsafe_code)]
 unsafe impl Send for Pinned {}
+
+/// When the device began with the batch that is being launched: at its first kernel or product, so that what
+/// the host prepares before does not count as work of the device. Gaps between later launches do.
+#[derive(Default)]
+pub enum Began {
+    /// No batch is being launched.
+    #[default]
+    Idle,
+    /// Nothing of the batch has been launched.
+    Awaited,
+    /// At this mark.
+    At(CudaEvent),
+}
 
 /// A batch that the device works on.
 pub struct Work {
@@ -42,28 +55,40 @@ impl Drop for Work {
 }
 
 impl Gpu {
-    /// Launches a batch. `launch` gives its answer, a matrix of f32.
+    /// Launches a batch; one at a time, whatever threads ask. `launch` gives its answer, a matrix of f32.
     pub fn start_batch(self: &Arc<Self>, launch: impl FnOnce() -> Result<Tensor>) -> Result<Work> {
+        let _launching = lock(&self.launching);
         self.begin_uploads()?;
-        let start = profile::mark(self.stream())?;
+        *lock(&self.began) = Began::Awaited;
         let launched = launch();
         // Also after a failure: uploads are under way.
         self.end_uploads()?;
         let answer = launched?.contiguous()?;
+        let start = match std::mem::replace(&mut *lock(&self.began), Began::Idle) {
+            Began::At(start) => start,
+            Began::Idle | Began::Awaited => profile::mark(self.stream())?,
+        };
         let pinned = self.pinned(answer.elem_count())?;
         self.copy_to_host(&answer, &pinned)?;
         let end = profile::mark(self.stream())?;
         Ok(Work { gpu: Arc::clone(self), start, end, answer, pinned: Some(pinned) })
     }
 
-    #[allow(unsafe_code)]
+    /// Notes that work begins.
+    pub(super) fn begins(&self) -> Result<()> {
+        let mut began = lock(&self.began);
+        if matches!(*began, Began::Awaited) {
+            *began = Began::At(profile::mark(self.stream())?);
+        }
+        Ok(())
+    }
+
     fn pinned(&self, size: usize) -> Result<Pinned> {
         if let Some(pinned) = lock(&self.answers).pop_if(|pinned| pinned.size >= size) {
             return Ok(pinned);
         }
         let size = size.next_power_of_two();
-        // SAFETY: freed by `Drop`, once.
-        let address = unsafe { result::malloc_host(size * size_of::<f32>(), 0) }.map_err(driver)?;
+        let address = staging::pinned(size * size_of::<f32>())?;
         Ok(Pinned { address: address.cast(), size })
     }
 
