@@ -47,7 +47,7 @@ fn compile(nvcc: &Path, source: &Path, ptx: &Path) {
         Ok(status) if status.success() => {}
         Ok(status) => panic!("{} failed on {} ({status})", nvcc.display(), source.display()),
         Err(error) => panic!(
-            "cannot run {}: {error}. The feature `cuda` needs nvcc 12.8 or newer: put it on the path, or name \
+            "cannot run {}: {error}. The feature `cuda` needs nvcc of CUDA 13: put it on the path, or name \
              the toolkit's folder in CUDA_HOME (README.md says how to get one without root)",
             nvcc.display()
         ),

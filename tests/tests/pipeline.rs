@@ -24,9 +24,9 @@ use shared::queue::{
 use shared::settings::EmbeddingChoices;
 use shared::store::{Store, layout};
 use tokio_util::sync::CancellationToken;
-use worker::batch::BatchBudget;
 use worker::embedder::{
-    EmbedError, EmbeddedBatch, Embedder, ImageError, ItemError, PreparedImage, PreparedItem, StartedBatch,
+    BatchBudget, EmbedError, EmbeddedBatch, Embedder, ImageError, ItemError, PreparedImage, PreparedItem,
+    StartedBatch,
 };
 use worker::pipeline::busy::BusyMeter;
 use worker::pipeline::{Worker, WorkerEnd, WorkerSettings};

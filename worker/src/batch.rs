@@ -6,16 +6,7 @@
 
 use std::ops::Range;
 
-use crate::embedder::PreparedItem;
-
-/// What one batch may hold: text tokens plus vision patches, the two things memory grows with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BatchBudget(pub usize);
-
-impl BatchBudget {
-    /// The budget of a CPU: enough rows for the matrix products to be efficient, little memory.
-    pub const CPU: Self = Self(4096);
-}
+use crate::embedder::{BatchBudget, PreparedItem};
 
 /// What an item costs.
 fn cost(item: &PreparedItem) -> usize {

@@ -6,8 +6,8 @@ use candle_core::{DType, Device, Result};
 
 use super::weights::RandomWeights;
 use super::work::operations;
-use crate::batch::{BatchBudget, batches};
-use crate::embedder::{EmbedError, PreparedItem, StartedBatch};
+use crate::batch::batches;
+use crate::embedder::{BatchBudget, EmbedError, PreparedItem, StartedBatch};
 use crate::kernels::linear::{After, linear};
 use crate::qwen3_vl::{Config, Qwen3Vl};
 

@@ -21,8 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::mix::ItemSize;
 use super::pictures;
-use crate::batch::BatchBudget;
-use crate::embedder::{Embedder, PreparedItem};
+use crate::embedder::{BatchBudget, Embedder, PreparedItem};
 use crate::pipeline::busy::BusyMeter;
 use crate::pipeline::{Worker, WorkerEnd, WorkerSettings};
 

@@ -17,9 +17,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::Failure;
-use crate::batch::BatchBudget;
 use crate::device::{Device, DeviceChoice, DeviceError, share_memory};
-use crate::embedder::Embedder;
+use crate::embedder::{BatchBudget, Embedder};
 use crate::load;
 use crate::pipeline::busy::BusyMeter;
 use crate::pipeline::{Worker, WorkerEnd, WorkerError, WorkerSettings};

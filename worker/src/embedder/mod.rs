@@ -9,8 +9,6 @@ pub mod hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::batch::BatchBudget;
-
 /// An image ready for the model.
 #[derive(Debug, Clone)]
 pub struct PreparedImage {
@@ -115,6 +113,15 @@ pub enum EmbedError {
         /// Its position in the batch.
         position: usize,
     },
+}
+
+/// What one batch may hold: text tokens plus vision patches, the two things memory grows with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchBudget(pub usize);
+
+impl BatchBudget {
+    /// The budget of a CPU: enough rows for the matrix products to be efficient, little memory.
+    pub const CPU: Self = Self(4096);
 }
 
 /// Computes vectors. Shared by all threads of a worker.

@@ -15,8 +15,8 @@ use super::busy::BusyMeter;
 use super::embed::{EmbeddedShard, PreparedShard, Vectors, blame_for_not_finite, embed_range};
 use super::fetch::ShardError;
 use super::lease::Permission;
-use crate::batch::{BatchBudget, batches};
-use crate::embedder::{EmbedError, Embedder, StartedBatch};
+use crate::batch::batches;
+use crate::embedder::{BatchBudget, EmbedError, Embedder, StartedBatch};
 
 /// Prepared shards, taken by whichever device is free.
 pub type Prepared = Arc<tokio::sync::Mutex<mpsc::Receiver<PreparedShard>>>;

@@ -31,8 +31,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::batch::BatchBudget;
-use crate::embedder::Embedder;
+use crate::embedder::{BatchBudget, Embedder};
 use busy::BusyMeter;
 use device::DeviceThread;
 use lease::Leases;

@@ -5,9 +5,9 @@ use candle_core::{DType, Device, Result};
 
 use super::checkpoint::expected_tensors;
 use super::config::Config;
-use crate::batch::BatchBudget;
 #[cfg(feature = "cuda")]
 use crate::device::whole_gib;
+use crate::embedder::BatchBudget;
 #[cfg(feature = "cuda")]
 use crate::kernels::cuda::Gpu;
 

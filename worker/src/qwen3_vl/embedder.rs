@@ -10,10 +10,9 @@ use super::checkpoint::{Checkpoint, CheckpointError};
 use super::config::{Config, ConfigError};
 use super::model::Qwen3Vl;
 use super::started::start;
-use crate::batch::BatchBudget;
 use crate::device;
 use crate::embedder::{
-    EmbedError, Embedder, ImageError, ItemError, PreparedImage, PreparedItem, StartedBatch,
+    BatchBudget, EmbedError, Embedder, ImageError, ItemError, PreparedImage, PreparedItem, StartedBatch,
 };
 use crate::image::{self, PixelLimits};
 use crate::prompt::{Prompt, PromptError};
