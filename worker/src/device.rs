@@ -195,7 +195,9 @@ pub fn share_memory(devices: &[Device], limit: Option<u64>) -> Result<(), Device
                 gpus[0].limit_memory(limit).map_err(DeviceError::Memory)?;
             }
             let share = limit.unwrap_or(total).min(total) / gpus.len() as u64;
-            gpus.iter().for_each(|gpu| gpu.allow(share));
+            for gpu in gpus {
+                gpu.allow(share);
+            }
         }
     }
     match limit {
