@@ -45,6 +45,8 @@ enum Fault {
     None,
     Panic,
     Device,
+    /// No finite vector, again and again.
+    NotFinite,
     /// Too little memory for a batch of more than one item.
     Memory,
     /// Too little memory for the item alone.
@@ -97,6 +99,10 @@ impl Embedder for Faulty {
         if batch.iter().any(|item| item.token_ids == marked) {
             match self.fault {
                 Fault::Panic => panic!("the marked item"),
+                Fault::NotFinite => {
+                    let position = batch.iter().position(|item| item.token_ids == marked).unwrap();
+                    return Err(EmbedError::NotFinite { position });
+                }
                 Fault::Device => return Err(EmbedError::Device("a broken device".to_owned())),
                 Fault::Memory if batch.len() > 1 => {
                     return Err(EmbedError::OutOfMemory { items: batch.len(), tokens: 0 });
@@ -408,6 +414,17 @@ fn overlapping(fault: Fault) -> (Arc<dyn Embedder>, Arc<Mutex<Vec<&'static str>>
     let events = Arc::new(Mutex::new(Vec::new()));
     let inner = Faulty { fault, batches: AtomicUsize::new(0), stop: None };
     (Arc::new(Overlapping { inner, events: Arc::clone(&events) }), events)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vector_that_is_never_finite_is_the_shards_fault_and_bans_nobody() {
+    let scene = Scene::new().await;
+    assert_eq!(scene.work(Fault::NotFinite, false).await, WorkerEnd::Stuck);
+    assert_eq!(scene.parts().await, 2);
+    let snapshot = scene.snapshot().await;
+    assert_eq!(snapshot.workers[0].host_failures, 0);
+    let message = &snapshot.failures[0].message;
+    assert!(message.contains("item 2 of the shard has no finite vector"), "{message}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -160,7 +160,7 @@ pub trait Embedder: Send + Sync {
     fn start(&self, batch: &[PreparedItem]) -> Result<Box<dyn StartedBatch>, EmbedError> {
         let started = Instant::now();
         let rows = self.embed(batch)?;
-        Ok(Box::new(ComputedBatch(EmbeddedBatch { rows, busy: started.elapsed() })))
+        Ok(Box::new(EmbeddedBatch { rows, busy: started.elapsed() }))
     }
 }
 
@@ -184,11 +184,9 @@ pub struct EmbeddedBatch {
     pub busy: Duration,
 }
 
-/// A batch that was computed at once.
-struct ComputedBatch(EmbeddedBatch);
-
-impl StartedBatch for ComputedBatch {
+/// A batch that was computed at once has nothing to wait for.
+impl StartedBatch for EmbeddedBatch {
     fn finish(self: Box<Self>) -> Result<EmbeddedBatch, EmbedError> {
-        Ok(self.0)
+        Ok(*self)
     }
 }

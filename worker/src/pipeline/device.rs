@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::busy::BusyMeter;
-use super::embed::{EmbeddedShard, PreparedShard, Vectors, blame_for_not_finite, embed_range};
+use super::embed::{EmbeddedShard, PreparedShard, Vectors, blame, embed_range};
 use super::fetch::ShardError;
 use super::lease::Permission;
 use crate::batch::batches;
@@ -116,7 +116,10 @@ impl DeviceThread {
                 self.embed_now(open.back_mut()?, range);
                 None
             }
-            Ok(Err(error)) => shard.fail(ShardError::Host(error.to_string())),
+            Ok(Err(error)) => {
+                self.give_up(shard, &range, &error);
+                None
+            }
             Err(error) => shard.fail(error),
         }
     }
@@ -132,18 +135,18 @@ impl DeviceThread {
                 shard.take(&range, batch.rows);
             }
             Ok(Err(EmbedError::OutOfMemory { .. })) => self.embed_now(shard, range),
-            Ok(Err(EmbedError::NotFinite { position })) => {
-                let (embedder, at) = (self.embedder.as_ref(), range.start + position);
-                let blame = guarded(|| Ok(blame_for_not_finite(embedder, &shard.shard.ready, at)));
-                shard.fail(blame.unwrap_or_else(|panic| panic));
-            }
-            Ok(Err(error)) => {
-                shard.fail(ShardError::Host(error.to_string()));
-            }
+            Ok(Err(error)) => self.give_up(shard, &range, &error),
             Err(error) => {
                 shard.fail(error);
             }
         }
+    }
+
+    /// Gives a shard up for an error that a smaller batch does not mend.
+    fn give_up(&self, shard: &mut OpenShard, range: &Range<usize>, error: &EmbedError) {
+        let found: Result<ShardError, _> =
+            guarded(|| Ok(blame(self.embedder.as_ref(), &shard.shard.ready, range, error)));
+        shard.fail(found.unwrap_or_else(|panic| panic));
     }
 
     /// Embeds a batch at once, halved where the device has too little memory.
@@ -192,12 +195,12 @@ impl OpenShard {
 
     /// Takes in the rows of a batch; batches come in order.
     fn take(&mut self, range: &Range<usize>, rows: Vec<Vec<f32>>) {
-        if rows.len() != range.len() {
-            let message = format!("the device gave {} vectors for {} items", rows.len(), range.len());
-            self.fail(ShardError::Host(message));
-        } else if let Ok(vectors) = &mut self.vectors {
-            vectors.rows.extend(rows);
-            self.finish(range);
+        let Ok(vectors) = &mut self.vectors else { return };
+        match vectors.take(range, rows) {
+            Ok(()) => self.finish(range),
+            Err(error) => {
+                self.fail(error);
+            }
         }
     }
 

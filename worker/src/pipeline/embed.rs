@@ -72,6 +72,18 @@ pub struct Vectors {
     pub batch_reduced: bool,
 }
 
+impl Vectors {
+    /// Takes in the rows of the next batch.
+    pub fn take(&mut self, range: &Range<usize>, rows: Vec<Vec<f32>>) -> Result<(), ShardError> {
+        if rows.len() != range.len() {
+            let message = format!("the device gave {} vectors for {} items", rows.len(), range.len());
+            return Err(ShardError::Host(message));
+        }
+        self.rows.extend(rows);
+        Ok(())
+    }
+}
+
 impl PreparedShard {
     /// Decodes, resizes and tokenises every item of a bundle, on all cores.
     pub fn prepare(worker: &Worker, held: Arc<HeldLease>, bundle: &Bundle) -> Result<Self, ShardError> {
@@ -149,24 +161,28 @@ pub fn embed_range(
     vectors: &mut Vectors,
 ) -> Result<(), ShardError> {
     match embedder.embed(&ready.items[range.clone()]) {
-        Ok(rows) if rows.len() == range.len() => {
-            vectors.rows.extend(rows);
-            Ok(())
-        }
-        Ok(rows) => {
-            Err(ShardError::Host(format!("the device gave {} vectors for {} items", rows.len(), range.len())))
-        }
+        Ok(rows) => vectors.take(&range, rows),
         Err(EmbedError::OutOfMemory { .. }) if range.len() > 1 => {
             vectors.batch_reduced = true;
             let middle = range.start + range.len() / 2;
             embed_range(embedder, ready, range.start..middle, vectors)?;
             embed_range(embedder, ready, middle..range.end, vectors)
         }
-        Err(EmbedError::OutOfMemory { .. }) => Err(blame_for_memory(embedder, ready.positions[range.start])),
-        Err(EmbedError::NotFinite { position }) => {
-            Err(blame_for_not_finite(embedder, ready, range.start + position))
-        }
-        Err(error) => Err(ShardError::Host(error.to_string())),
+        Err(error) => Err(blame(embedder, ready, &range, &error)),
+    }
+}
+
+/// Whose fault it is that a batch gave no vectors. One that ran out of memory is of one item.
+pub fn blame(
+    embedder: &dyn Embedder,
+    ready: &ReadyItems,
+    range: &Range<usize>,
+    error: &EmbedError,
+) -> ShardError {
+    match error {
+        EmbedError::OutOfMemory { .. } => blame_for_memory(embedder, ready.positions[range.start]),
+        EmbedError::NotFinite { position } => blame_for_not_finite(embedder, ready, range.start + position),
+        EmbedError::Device(_) => ShardError::Host(error.to_string()),
     }
 }
 
@@ -182,7 +198,7 @@ fn blame_for_memory(embedder: &dyn Embedder, item: u32) -> ShardError {
 
 /// A vector that is not finite is the item's fault only where the item fails again and an empty item
 /// does not; anything else is the machine's.
-pub fn blame_for_not_finite(embedder: &dyn Embedder, ready: &ReadyItems, at: usize) -> ShardError {
+fn blame_for_not_finite(embedder: &dyn Embedder, ready: &ReadyItems, at: usize) -> ShardError {
     let (item, position) = (&ready.items[at], ready.positions[at]);
     let fails = |item: &PreparedItem| embedder.embed(std::slice::from_ref(item)).is_err();
     let empty = embedder.prepare_item(None, Vec::new());

@@ -21,7 +21,7 @@ pub fn start(
     let size = BatchSize { items: batch.len(), tokens: batch.iter().map(|item| item.token_ids.len()).sum() };
     let started = Instant::now();
     if batch.is_empty() {
-        return Ok(Box::new(OnHost { rows: Vec::new(), dim, busy: Duration::ZERO }));
+        return Ok(Box::new(EmbeddedBatch { rows: Vec::new(), busy: Duration::ZERO }));
     }
     let inputs: Vec<ModelInput<'_>> =
         batch.iter().map(|item| ModelInput { token_ids: &item.token_ids, images: &item.images }).collect();
@@ -32,7 +32,8 @@ pub fn start(
         return Ok(Box::new(OnGpu { work, size, dim }));
     }
     let rows = forward().and_then(|rows| rows.to_vec2()).map_err(|error| size.failure(&error))?;
-    Ok(Box::new(OnHost { rows, dim, busy: started.elapsed() }))
+    let busy = started.elapsed();
+    Ok(Box::new(EmbeddedBatch { rows: normalise_all(&rows, dim)?, busy }))
 }
 
 /// How large a batch is, for messages.
@@ -50,19 +51,6 @@ impl BatchSize {
             return EmbedError::OutOfMemory { items: self.items, tokens: self.tokens };
         }
         EmbedError::Device(text)
-    }
-}
-
-/// A batch whose hidden states have been computed.
-struct OnHost {
-    rows: Vec<Vec<f32>>,
-    dim: usize,
-    busy: Duration,
-}
-
-impl StartedBatch for OnHost {
-    fn finish(self: Box<Self>) -> Result<EmbeddedBatch, EmbedError> {
-        Ok(EmbeddedBatch { rows: normalise_all(&self.rows, self.dim)?, busy: self.busy })
     }
 }
 
