@@ -162,17 +162,12 @@ pub fn kind(device: &Device) -> candle_core::Result<String> {
     Ok(cpu_kind().to_owned())
 }
 
-/// The nearest whole GiB: what drivers take of a card differs by some MiB.
-pub fn whole_gib(bytes: u64) -> u64 {
-    (bytes + (1 << 29)) >> 30 << 30
-}
-
-/// Bytes of a GPU's memory that this process may use, in whole GiB so that cards of one size agree; 0 for
-/// a CPU.
+/// Bytes of a GPU's memory that this process may use, to the nearest whole GiB: drivers take some MiB more or
+/// fewer, and cards of one size must agree. 0 for a CPU.
 pub fn memory(device: &Device) -> candle_core::Result<u64> {
     #[cfg(feature = "cuda")]
     if let Some(gpu) = Gpu::of_device(device)? {
-        return Ok(whole_gib(gpu.memory_allowed()?));
+        return Ok((gpu.memory_allowed()? + (1 << 29)) >> 30 << 30);
     }
     debug_assert!(device.is_cpu());
     Ok(0)

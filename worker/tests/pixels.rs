@@ -4,30 +4,16 @@
 // Helpers of tests are not seen as tests by this lint.
 #![allow(clippy::unwrap_used)]
 
+mod support;
+
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use proptest::prelude::*;
 use serde_json::Value;
 use shared::digest::sha256_hex;
+use support::{cases, reference};
 use worker::embedder::ImageError;
 use worker::image::{self, PixelLimits, RgbImage};
-
-/// The folder of reference cases; `None`, said aloud, where it is missing.
-fn reference() -> Option<PathBuf> {
-    let beside = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared"));
-    let folder = std::env::var_os("EMBED_FLEET_SHARED").map_or_else(beside, PathBuf::from).join("reference");
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    println!("skipped: no reference cases in {}", folder.display());
-    None
-}
-
-fn cases(folder: &std::path::Path) -> Vec<Value> {
-    let text = std::fs::read_to_string(folder.join("cases.json")).unwrap();
-    serde_json::from_str::<Value>(&text).unwrap()["cases"].as_array().unwrap().clone()
-}
 
 fn input(folder: &std::path::Path, name: &str) -> Vec<u8> {
     std::fs::read(folder.join("inputs").join(name)).unwrap()

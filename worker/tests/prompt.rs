@@ -3,26 +3,18 @@
 // Helpers of tests are not seen as tests by this lint.
 #![allow(clippy::unwrap_used)]
 
+mod support;
+
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, LazyLock, Mutex};
 
 use serde_json::Value;
 use shared::digest::sha256_hex;
+use support::reference;
 use worker::embedder::{ItemError, PreparedImage, PreparedItem};
 use worker::image::{self, PixelLimits};
 use worker::prompt::{DEFAULT_INSTRUCTION, Prompt, PromptError, positions};
-
-/// The folder of reference cases; `None`, said aloud, where it is missing.
-fn reference() -> Option<PathBuf> {
-    let beside = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared"));
-    let folder = std::env::var_os("EMBED_FLEET_SHARED").map_or_else(beside, PathBuf::from).join("reference");
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    println!("skipped: no reference cases in {}", folder.display());
-    None
-}
 
 /// A prompt of the reference tokenizer; loading it takes seconds, so tests share it.
 fn prompt(folder: &Path, instruction: &str, max_length: usize) -> Arc<Prompt> {

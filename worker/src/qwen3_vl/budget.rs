@@ -5,11 +5,8 @@ use candle_core::{DType, Device, Result};
 
 use super::checkpoint::expected_tensors;
 use super::config::Config;
-#[cfg(feature = "cuda")]
-use crate::device::whole_gib;
+use crate::device;
 use crate::embedder::BatchBudget;
-#[cfg(feature = "cuda")]
-use crate::kernels::cuda::Gpu;
 
 /// Batches gain nothing beyond this.
 const MOST: u64 = 32 << 10;
@@ -20,12 +17,10 @@ const OVERHEAD: u64 = 3 << 29;
 
 /// The budget of a device; at least one step, however little memory there is.
 pub fn budget(config: &Config, dtype: DType, device: &Device) -> Result<BatchBudget> {
-    #[cfg(feature = "cuda")]
-    if let Some(gpu) = Gpu::of_device(device)? {
-        return Ok(of_memory(config, dtype, whole_gib(gpu.memory_allowed()?)));
+    match device::memory(device)? {
+        0 => Ok(BatchBudget::CPU),
+        bytes => Ok(of_memory(config, dtype, bytes)),
     }
-    let _ = (config, dtype, device);
-    Ok(BatchBudget::CPU)
 }
 
 /// The budget of a GPU with so many bytes.

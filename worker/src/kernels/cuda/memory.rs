@@ -16,14 +16,20 @@ pub fn keep_freed_memory(context: &Arc<CudaContext>) -> Result<()> {
     let mut threshold = u64::MAX;
     // SAFETY: the pool is the device's own and lives as long as it; the attribute takes a `u64`.
     unsafe {
-        let pool = result::device::get_default_mem_pool(context.cu_device()).map_err(driver)?;
         result::mem_pool::set_attribute(
-            pool,
+            pool(context)?,
             sys::CUmemPool_attribute_enum::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD,
             (&raw mut threshold).cast(),
         )
         .map_err(driver)
     }
+}
+
+/// The pool that all memory of a device comes from.
+#[allow(unsafe_code)]
+fn pool(context: &CudaContext) -> Result<sys::CUmemoryPool> {
+    // SAFETY: asks for a handle; the pool is the device's own and lives as long as it.
+    unsafe { result::device::get_default_mem_pool(context.cu_device()) }.map_err(driver)
 }
 
 impl Gpu {
@@ -39,10 +45,7 @@ impl Gpu {
         self.stream().synchronize().map_err(driver)?;
         let context = self.stream().context();
         // SAFETY: the pool is the device's own.
-        unsafe {
-            let pool = result::device::get_default_mem_pool(context.cu_device()).map_err(driver)?;
-            result::mem_pool::trim_to(pool, 0).map_err(driver)
-        }
+        unsafe { result::mem_pool::trim_to(pool(context)?, 0).map_err(driver) }
     }
 
     /// Bytes this handle of the card may use: those of the card, or fewer where [`Self::allow`] says so.
@@ -77,9 +80,9 @@ impl Gpu {
         let mut peak = 0u64;
         // SAFETY: the pool is the device's own; the attribute is a `u64`.
         unsafe {
-            let pool = result::device::get_default_mem_pool(context.cu_device()).map_err(driver)?;
             let attribute = sys::CUmemPool_attribute_enum::CU_MEMPOOL_ATTR_USED_MEM_HIGH;
-            result::mem_pool::get_attribute(pool, attribute, (&raw mut peak).cast()).map_err(driver)?;
+            result::mem_pool::get_attribute(pool(context)?, attribute, (&raw mut peak).cast())
+                .map_err(driver)?;
         }
         let held = lock(&self.memory).held.as_ref().map_or(0, |held| held.len() as u64);
         Ok(peak - held)

@@ -4,11 +4,10 @@
 //! Batches take turns with two sets of pinned memory: before a set is used again, its last fetch must
 //! have passed.
 
-use candle_core::Error;
-use candle_core::Result;
 use candle_core::cuda_backend::cudarc::driver::{
     CudaEvent, CudaSlice, CudaStream, DevicePtr as _, DeviceRepr, result,
 };
+use candle_core::{Error, Result};
 
 use super::{Gpu, driver, lock, profile};
 
