@@ -4,6 +4,26 @@
 
 constexpr int VECTORS = 4;
 
+// A thread's vectors of a row into registers, and the sum of what `measure` makes of its values.
+template <typename T, typename Measure>
+__device__ __forceinline__ float read_row(const T* x, float (&row)[VECTORS][Vector<T>::N], int vectors,
+                                          Measure measure) {
+    float sum = 0.0f;
+#pragma unroll
+    for (int i = 0; i < VECTORS; i++) {
+        const int at = threadIdx.x + i * blockDim.x;
+        if (at < vectors) {
+            const Vector<T> values = load(x + at * Vector<T>::N);
+#pragma unroll
+            for (int j = 0; j < Vector<T>::N; j++) {
+                row[i][j] = to_float(values.at[j]);
+                sum += measure(row[i][j]);
+            }
+        }
+    }
+    return sum;
+}
+
 // y = round(x / sqrt(mean(x^2) + eps)) * w
 template <typename T>
 __device__ void rms_norm(const T* x, const T* w, T* y, int size, float eps) {
@@ -13,19 +33,7 @@ __device__ void rms_norm(const T* x, const T* w, T* y, int size, float eps) {
     x += (size_t)blockIdx.x * size;
     y += (size_t)blockIdx.x * size;
     float row[VECTORS][N];
-    float sum = 0.0f;
-#pragma unroll
-    for (int i = 0; i < VECTORS; i++) {
-        const int at = threadIdx.x + i * blockDim.x;
-        if (at < vectors) {
-            const Vector<T> values = load(x + at * N);
-#pragma unroll
-            for (int j = 0; j < N; j++) {
-                row[i][j] = to_float(values.at[j]);
-                sum += row[i][j] * row[i][j];
-            }
-        }
-    }
+    const float sum = read_row<T>(x, row, vectors, [](float value) { return value * value; });
     const float scale = 1.0f / sqrtf(block_sum(sum, scratch) / size + eps);
 #pragma unroll
     for (int i = 0; i < VECTORS; i++) {
@@ -50,19 +58,7 @@ __device__ void layer_norm(const T* x, const T* w, const T* b, T* y, int size, f
     x += (size_t)blockIdx.x * size;
     y += (size_t)blockIdx.x * size;
     float row[VECTORS][N];
-    float sum = 0.0f;
-#pragma unroll
-    for (int i = 0; i < VECTORS; i++) {
-        const int at = threadIdx.x + i * blockDim.x;
-        if (at < vectors) {
-            const Vector<T> values = load(x + at * N);
-#pragma unroll
-            for (int j = 0; j < N; j++) {
-                row[i][j] = to_float(values.at[j]);
-                sum += row[i][j];
-            }
-        }
-    }
+    const float sum = read_row<T>(x, row, vectors, [](float value) { return value; });
     const float mean = block_sum(sum, scratch) / size;
     float squares = 0.0f;
 #pragma unroll
