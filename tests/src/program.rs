@@ -29,6 +29,11 @@ impl Program {
         Self::new("worker", working_folder)
     }
 
+    /// A `worker` whose items may kill it (`tests/src/bin/poisoned-worker.rs`).
+    pub fn poisoned_worker(working_folder: &Path) -> Self {
+        Self::new("poisoned-worker", working_folder)
+    }
+
     fn new(name: &str, working_folder: &Path) -> Self {
         let path = folder().join(name);
         assert!(path.exists(), "{} is not built: run `cargo test --workspace`", path.display());

@@ -246,6 +246,7 @@ impl Scene {
                 ..WorkerSettings::default()
             },
             stop,
+            isolation: None,
         };
         worker.run().await.unwrap()
     }

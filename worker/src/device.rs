@@ -221,6 +221,12 @@ pub fn parse_memory(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "a whole number above 0 and GiB or MiB".to_owned())
 }
 
+/// Gives the memory of devices back whose models are gone, so that another process may use it.
+pub fn release_unused() {
+    #[cfg(feature = "cuda")]
+    crate::kernels::cuda::release_unused();
+}
+
 /// The kind of CPU, for the metadata: CPUs of one kind give equal bytes.
 pub fn cpu_kind() -> &'static str {
     #[cfg(target_arch = "x86_64")]

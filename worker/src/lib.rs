@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`cli`] | the command line |
 //! | [`pipeline`] | a worker's life: claim, fetch, prepare, embed, publish, complete, beat |
+//! | [`isolate`] | finds items that kill the process that works on them |
 //! | [`batch`] | a shard cut into batches |
 //! | [`policy`] | what becomes of an item whose images are missing, broken or too many |
 //! | [`embedder`] | from an item to a vector, whatever computes it; the hash embedder |
@@ -21,6 +22,7 @@ pub mod cli;
 pub mod device;
 pub mod embedder;
 pub mod image;
+pub mod isolate;
 pub mod kernels;
 pub mod load;
 pub mod pipeline;

@@ -77,6 +77,8 @@ pub async fn embed_missing(local: LocalRun, stop: CancellationToken) -> Result<u
                 ..WorkerSettings::default()
             },
             stop: stop.clone(),
+            // An item that kills its process kills this one.
+            isolation: None,
         };
         working.spawn(worker.run());
     }
@@ -112,6 +114,12 @@ fn heed(end: WorkerEnd) -> Result<(), Failure> {
         | WorkerEnd::Stuck
         | WorkerEnd::Banned
         | WorkerEnd::QueueLost => Ok(()),
+        WorkerEnd::Hung => Err(Failure::new(
+            ExitCode::Unexpected,
+            anyhow::anyhow!(
+                "an item or the device hangs; the same command goes on with the shards that are left"
+            ),
+        )),
         WorkerEnd::StoreLost => {
             Err(Failure::new(ExitCode::Unreachable, anyhow::anyhow!("the store does not answer")))
         }

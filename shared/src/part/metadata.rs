@@ -19,6 +19,12 @@ pub enum ReasonKind {
     NothingToEmbed,
     /// Failed item: machines of the largest memory of the run ran out of memory on it alone.
     OutOfMemory,
+    /// Failed item: ends the process that works on it, each time, alone.
+    Crash,
+    /// Failed item: takes more memory of the host than there is, each time, alone.
+    HostMemory,
+    /// Failed item: is never through, each time, alone.
+    Hang,
     /// Image: no entry matches its path, or several do.
     Missing,
     /// Image: not a picture we can decode.
@@ -89,7 +95,7 @@ pub struct Metadata {
     pub batch_tokens: Vec<u64>,
     /// The vector of an item with nothing in it (`NULL`): base64 of little-endian f32.
     pub null_embedding: String,
-    /// A batch had to be halved, or an item left out, for memory: another run of the shard may differ in
+    /// A batch had to be halved for memory, or an item left out: another run of the shard may differ in
     /// the last bits, and have a row for that item.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub batch_reduced: bool,

@@ -165,6 +165,7 @@ impl Scene {
             busy: Arc::clone(&busy),
             settings: WorkerSettings { budget, ..WorkerSettings::default() },
             stop: CancellationToken::new(),
+            isolation: None,
         };
         let started = Instant::now();
         let end = worker.run().await?;

@@ -3,6 +3,7 @@
 mod bench;
 mod check;
 mod embed;
+mod model;
 mod work;
 
 use std::io::IsTerminal as _;
@@ -12,6 +13,8 @@ use shared::exit::ExitCode;
 use shared::queue::QueueError;
 use shared::settings::{FileSettings, SettingsError, environment};
 use shared::store::StoreError;
+
+use crate::isolate::probe::{self, Wrap};
 
 /// Claims shards of a run, embeds their items, and uploads the parts.
 #[derive(Debug, Parser)]
@@ -29,6 +32,9 @@ enum Command {
     Embed(embed::EmbedArgs),
     /// Measure how fast this machine embeds, with random weights
     Bench(bench::BenchArgs),
+    /// Try items that workers died on; a worker starts this by itself
+    #[command(hide = true)]
+    Probe,
 }
 
 /// A failed command: what a script sees and what a person reads.
@@ -74,6 +80,11 @@ impl From<std::io::Error> for Failure {
 
 /// Parses the command line, runs the command, and says how it ended.
 pub fn main() -> ExitCode {
+    main_with(|embedder| embedder)
+}
+
+/// The same with a change to the embedder of workers and their children.
+pub fn main_with(wrap: Wrap) -> ExitCode {
     let cli = Cli::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_env(environment::LOG)
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
@@ -90,7 +101,7 @@ pub fn main() -> ExitCode {
             return ExitCode::Unexpected;
         }
     };
-    let result = runtime.block_on(run(cli));
+    let result = runtime.block_on(run(cli, wrap));
     runtime.shutdown_background();
     result.unwrap_or_else(|failure| {
         eprintln!("error: {}", failure.error);
@@ -101,12 +112,16 @@ pub fn main() -> ExitCode {
     })
 }
 
-async fn run(cli: Cli) -> Result<ExitCode, Failure> {
+async fn run(cli: Cli, wrap: Wrap) -> Result<ExitCode, Failure> {
     let file = FileSettings::read(&std::env::current_dir()?)?;
     match cli.command {
         None if cli.work.check => check::check_device(&cli.work.device),
-        None => work::work(cli.work, &file).await,
+        None => work::work(cli.work, &file, wrap).await,
         Some(Command::Embed(args)) => embed::embed(args, &file).await,
         Some(Command::Bench(args)) => bench::bench(args).await,
+        Some(Command::Probe) => {
+            let served = tokio::task::block_in_place(|| probe::serve(wrap));
+            served.map(|()| ExitCode::Done).map_err(|error| Failure::new(ExitCode::Unexpected, error))
+        }
     }
 }

@@ -1,13 +1,12 @@
 //! `worker`: the plan's model on this machine's device, then the pipeline until the run ends.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use shared::exit::ExitCode;
 use shared::ids::{RunId, WorkerId};
-use shared::model::{ModelRecord, Places, local_copy};
 use shared::plan::{FindError, NUMERICS_VERSION, Plan, find_run, read_plan};
 use shared::queue::WorkerInfo;
 use shared::queue::redis::{RedisOptions, RedisQueue};
@@ -17,8 +16,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::Failure;
-use crate::device::{Device, DeviceChoice, DeviceError, share_memory};
-use crate::embedder::{BatchBudget, Embedder};
+use super::model::{Loader, find_model, load_in_background, null_vector_of};
+use crate::device::DeviceChoice;
+use crate::embedder::BatchBudget;
+use crate::isolate::Isolation;
+use crate::isolate::probe::Wrap;
 use crate::load;
 use crate::pipeline::busy::BusyMeter;
 use crate::pipeline::{Worker, WorkerEnd, WorkerError, WorkerSettings};
@@ -53,7 +55,24 @@ pub struct WorkArgs {
     /// Exit with 6 after this long without a queue: 30m, 90s, 2h
     #[arg(long, default_value = "30m", value_name = "TIME", value_parser = shared::settings::parse_duration)]
     give_up_after: Duration,
+    /// The shortest pause after a claim that found nothing; the longest is two and a half times that
+    #[arg(long, default_value = "2s", value_name = "TIME", value_parser = shared::settings::parse_duration)]
+    claim_poll: Duration,
+    /// End when a batch, or preparing a shard, takes longer than this: an item may hang it (10m on a GPU,
+    /// 1h on a CPU)
+    #[arg(long, value_name = "TIME", value_parser = shared::settings::parse_duration)]
+    step_limit: Option<Duration>,
+    /// Memory that a child process may take that tries items on which workers died (8GiB); most of what is
+    /// free by default
+    #[arg(long, value_name = "SIZE", value_parser = crate::device::parse_memory)]
+    isolate_memory: Option<u64>,
 }
+
+/// `--step-limit` where it is not given: a batch takes seconds on a GPU.
+const STEP_LIMIT_OF_GPU: Duration = Duration::from_secs(10 * 60);
+
+/// The same on a CPU, where a batch of the largest model takes minutes.
+const STEP_LIMIT_OF_CPU: Duration = Duration::from_secs(60 * 60);
 
 /// `--batch-tokens`.
 #[derive(Debug, Clone, Copy)]
@@ -86,13 +105,11 @@ impl BatchTokens {
 }
 
 /// Works on a run until it ends.
-pub async fn work(args: WorkArgs, file: &FileSettings) -> Result<ExitCode, Failure> {
+pub async fn work(args: WorkArgs, file: &FileSettings, wrap: Wrap) -> Result<ExitCode, Failure> {
     let started = Instant::now();
     let stop = CancellationToken::new();
     let signalled = stop_on_signal(stop.clone())?;
-    if args.give_up_after < Duration::from_secs(1) {
-        return Err(Failure::usage("--give-up-after must be 1s or more"));
-    }
+    check(&args)?;
     let queue_url = args.queue.clone().or_else(|| file.queue.clone()).ok_or_else(|| {
         Failure::usage("no queue: pass --queue redis://..., set FLEET_QUEUE, or write queue = \"...\" into embed-fleet.toml")
     })?;
@@ -109,8 +126,19 @@ pub async fn work(args: WorkArgs, file: &FileSettings) -> Result<ExitCode, Failu
     let store = Store::open(&store_url)?;
     let plan = plan_of(&store, args.run.clone().or_else(|| file.run.clone())).await?;
     let run = plan.run.clone();
-    let embedders = tokio::select! {
-        embedders = embedders_of(&args, &store, &plan) => embedders?,
+    let loading = async {
+        let loader = Loader {
+            model: find_model(args.model.as_deref(), &store, &plan).await?,
+            settings: plan.embedding.clone(),
+            device: args.device.clone(),
+            gpu_memory: args.gpu_memory,
+            wrap,
+        };
+        let embedders = load_in_background(&loader, plan.model.bytes()).await?;
+        Ok::<_, Failure>((loader, embedders))
+    };
+    let (loader, embedders) = tokio::select! {
+        loaded = loading => loaded?,
         // A model may take minutes to come; nothing is held yet.
         () = stop.cancelled() => return Ok(signalled.await.unwrap_or(ExitCode::Terminated)),
     };
@@ -119,13 +147,20 @@ pub async fn work(args: WorkArgs, file: &FileSettings) -> Result<ExitCode, Failu
         let error = load::EmbedderError::Dim { asked: plan.embedding.dim, has: embedder.dim() };
         return Err(Failure::new(ExitCode::Input, error));
     }
-    let null = Arc::clone(&embedder);
-    let null_vector = tokio::task::spawn_blocking(move || load::null_vector(null.as_ref()))
-        .await
-        .map_err(|error| Failure::new(ExitCode::Unexpected, error))?
-        .map_err(|error| Failure::new(ExitCode::Input, error))?;
+    let null_vector = null_vector_of(&embedder).await?;
     tracing::info!("the first vector came {:.1} s after the start", started.elapsed().as_secs_f64());
     let budget = args.batch_tokens.budget(embedder.default_budget());
+    let step_limit = args.step_limit.unwrap_or(match embedder.memory() {
+        0 => STEP_LIMIT_OF_CPU,
+        _ => STEP_LIMIT_OF_GPU,
+    });
+    let isolation = Isolation {
+        program: std::env::current_exe()?,
+        budget,
+        memory: args.isolate_memory,
+        step_limit,
+        ..loader.isolation()
+    };
     let queue = RedisQueue::connect(queue_url.expose(), &run, RedisOptions::default())?;
     let host = host_name();
     let worker = Worker {
@@ -143,9 +178,17 @@ pub async fn work(args: WorkArgs, file: &FileSettings) -> Result<ExitCode, Failu
         busy: Arc::new(BusyMeter::new(embedders.len())),
         embedders,
         null_vector,
-        settings: WorkerSettings { give_up_after: args.give_up_after, budget, ..WorkerSettings::default() },
+        settings: WorkerSettings {
+            give_up_after: args.give_up_after,
+            budget,
+            claim_poll: (args.claim_poll, args.claim_poll.mul_f64(2.5)),
+            step_limit,
+        },
         stop,
+        isolation: Some(isolation),
     };
+    // A search gives the devices free: nothing else may hold the model.
+    drop(embedder);
     tracing::info!(worker = %worker.id, %run, device = %worker.info.device, "ready");
     let end = worker.run().await.map_err(|error| {
         let code = match &error {
@@ -157,12 +200,26 @@ pub async fn work(args: WorkArgs, file: &FileSettings) -> Result<ExitCode, Failu
     let code = match end {
         WorkerEnd::Finished | WorkerEnd::Draining => ExitCode::Done,
         WorkerEnd::Stuck => ExitCode::Incomplete,
-        WorkerEnd::Banned => ExitCode::Unexpected,
+        WorkerEnd::Banned | WorkerEnd::Hung => ExitCode::Unexpected,
         WorkerEnd::QueueLost | WorkerEnd::StoreLost => ExitCode::Unreachable,
         WorkerEnd::Stopped => signalled.await.unwrap_or(ExitCode::Terminated),
     };
     tracing::info!(?end, "the worker ends");
     Ok(code)
+}
+
+/// Times too short to work with.
+fn check(args: &WorkArgs) -> Result<(), Failure> {
+    if args.give_up_after < Duration::from_secs(1) {
+        return Err(Failure::usage("--give-up-after must be 1s or more"));
+    }
+    if args.claim_poll < Duration::from_millis(10) {
+        return Err(Failure::usage("--claim-poll must be 10ms or more"));
+    }
+    if args.step_limit.is_some_and(|limit| limit < Duration::from_secs(1)) {
+        return Err(Failure::usage("--step-limit must be 1s or more"));
+    }
+    Ok(())
 }
 
 /// Cancels the token at the first signal, ends the process at the second.
@@ -206,70 +263,6 @@ async fn plan_of(store: &Store, named: Option<RunId>) -> Result<Plan, Failure> {
         ));
     }
     Ok(plan)
-}
-
-/// The plan's model on each device; never empty.
-async fn embedders_of(
-    args: &WorkArgs,
-    store: &Store,
-    plan: &Plan,
-) -> Result<Vec<Arc<dyn Embedder>>, Failure> {
-    let started = Instant::now();
-    let places = Places::from_environment(Some(store.clone()));
-    // FLEET_MODEL is often set alike for the coordinator and its workers: the plan's own name for the model
-    // is no local copy.
-    let own = args.model.as_deref().filter(|own| own.is_dir() || !names(own, &plan.model));
-    let model = local_copy(&plan.model, own, &places)
-        .await
-        .map_err(|error| Failure::new(error.exit_code(), error))?;
-    let found = started.elapsed();
-    let bytes = plan.model.bytes();
-    let (settings, choice, limit) = (plan.embedding.clone(), args.device.clone(), args.gpu_memory);
-    let load = move || {
-        let usage = |error: DeviceError| Failure::new(ExitCode::Usage, error);
-        let devices = choice.open_all().map_err(usage)?;
-        share_memory(&devices, limit).map_err(usage)?;
-        let load = |device: &Device| {
-            load::trust(device, settings.dtype)?;
-            load::embedder(&model, &settings, device)
-        };
-        let embedders = devices.iter().map(load).collect::<Result<Vec<_>, _>>();
-        let embedders = embedders.map_err(|error| Failure::new(error.exit_code(), error))?;
-        of_one_kind(embedders)
-    };
-    let embedders = tokio::task::spawn_blocking(load)
-        .await
-        .map_err(|error| Failure::new(ExitCode::Unexpected, error))??;
-    let loaded = started.elapsed().saturating_sub(found).as_secs_f64();
-    tracing::info!(
-        model = %plan.model.name,
-        devices = embedders.len(),
-        "the model was found in {:.1} s and loaded in {:.1} s ({:.2} GB/s)",
-        found.as_secs_f64(),
-        loaded,
-        bytes as f64 / 1e9 / loaded
-    );
-    Ok(embedders)
-}
-
-/// Parts name one device and one budget: a worker takes devices of one kind.
-fn of_one_kind(embedders: Vec<Arc<dyn Embedder>>) -> Result<Vec<Arc<dyn Embedder>>, Failure> {
-    let kind =
-        |embedder: &Arc<dyn Embedder>| (embedder.device(), embedder.memory(), embedder.default_budget());
-    let first = kind(&embedders[0]);
-    match embedders.iter().map(kind).find(|other| *other != first) {
-        None => Ok(embedders),
-        Some(other) => Err(Failure::usage(&format!(
-            "{} and {} are not of one kind: start a worker for each, with --device cuda:0, --device cuda:1 and so on",
-            first.0, other.0
-        ))),
-    }
-}
-
-/// Whether this is what the plan calls its model, with or without a revision.
-fn names(own: &Path, model: &ModelRecord) -> bool {
-    let own = own.to_string_lossy();
-    own.split('@').next() == Some(model.name.as_str())
 }
 
 fn host_name() -> String {

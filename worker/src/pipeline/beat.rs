@@ -1,4 +1,5 @@
-//! The worker's sign of life: one beat for all leases, every quarter of a lease.
+//! The worker's sign of life: one beat for all leases, every quarter of a lease, and at once where a step
+//! waits for the queue to know of it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -6,7 +7,7 @@ use std::time::{Duration, Instant};
 use rand::RngExt as _;
 use shared::queue::Beat;
 
-use super::Worker;
+use super::Member;
 use super::lease::Leases;
 use super::talk::Contact;
 
@@ -17,24 +18,12 @@ const IDLE: Duration = Duration::from_secs(15);
 const STEP: Duration = Duration::from_millis(500);
 
 /// Beats until dropped. A beat that fails moves no fence; the next one is tried in time.
-pub async fn beat_forever(worker: Arc<Worker>, leases: Arc<Leases>, contact: Arc<Contact>) {
-    let mut last = Instant::now();
+pub async fn beat_forever(member: Member, leases: Arc<Leases>, contact: Arc<Contact>) {
     loop {
-        let jitter = rand::rng().random_range(0.8..1.0);
-        loop {
-            // Often enough also to notice in time that the queue is there.
-            let longest = worker.settings.give_up_after / 4;
-            let quarter = leases.shortest().map_or(IDLE, |lease| lease / 4).min(longest).mul_f64(jitter);
-            let left = quarter.saturating_sub(last.elapsed());
-            if left.is_zero() {
-                break;
-            }
-            tokio::time::sleep(left.min(STEP)).await;
-        }
-        last = Instant::now();
+        let last = Instant::now();
         let shards = leases.beat();
-        let beat = Beat { worker: worker.id.clone(), info: worker.info_now(), shards };
-        match worker.queue.beat(&beat).await {
+        let beat = Beat { worker: member.id.clone(), info: member.info_now(), shards };
+        match member.queue.beat(&beat).await {
             // An unknown run says nothing of our leases: a rebuilt queue will answer for them.
             Ok(reply) if reply.run.is_none() => {
                 tracing::warn!("the queue has lost the run; `coordinator resume` rebuilds it");
@@ -44,6 +33,25 @@ pub async fn beat_forever(worker: Arc<Worker>, leases: Arc<Leases>, contact: Arc
                 leases.answer(&reply.shards, &beat.shards, last);
             }
             Err(error) => tracing::warn!(%error, "a beat failed"),
+        }
+        pause(&member, &leases, last).await;
+    }
+}
+
+/// Waits until the next beat is due.
+async fn pause(member: &Member, leases: &Leases, last: Instant) {
+    let jitter = rand::rng().random_range(0.8..1.0);
+    loop {
+        // Often enough also to notice in time that the queue is there.
+        let longest = member.give_up_after / 4;
+        let quarter = leases.shortest().map_or(IDLE, |lease| lease / 4).min(longest).mul_f64(jitter);
+        let left = quarter.saturating_sub(last.elapsed());
+        if left.is_zero() {
+            return;
+        }
+        tokio::select! {
+            () = leases.hurried() => return,
+            () = tokio::time::sleep(left.min(STEP)) => {}
         }
     }
 }

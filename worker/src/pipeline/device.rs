@@ -97,7 +97,7 @@ impl DeviceThread {
     ) -> Option<Running> {
         let shard = open.back_mut()?;
         let in_flight = shard.shard.ready.range_in_shard(&range);
-        match shard.shard.held.start_batch(in_flight, &self.halt) {
+        match shard.shard.held.start(in_flight, &self.halt) {
             Permission::Go => {}
             Permission::Lost => return shard.fail(ShardError::Lost),
             Permission::Stopped => return shard.fail(ShardError::stopped()),
@@ -185,7 +185,8 @@ impl OpenShard {
     fn new(shard: PreparedShard, budget: BatchBudget) -> Self {
         let waiting = batches(&shard.ready.items, budget).into();
         let rows = Vec::with_capacity(shard.ready.items.len());
-        let batch_reduced = !shard.held.lease().too_large.is_empty();
+        let held = &shard.held;
+        let batch_reduced = !held.lease().too_large.is_empty() || !held.left_out().is_empty();
         Self { shard, waiting, in_flight: 0, vectors: Ok(Vectors { rows, batch_reduced }) }
     }
 

@@ -9,11 +9,13 @@ use shared::bundle::{Bundle, BundleItem};
 use shared::part::{Reason, ReasonKind};
 use shared::queue::ItemRange;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
 
 use super::Worker;
 use super::fetch::ShardError;
-use super::lease::HeldLease;
+use super::lease::{HeldLease, Permission};
 use crate::embedder::{EmbedError, Embedder, PreparedItem};
+use crate::isolate::LeftOut;
 use crate::policy::{FoundImage, Outcome, SourceItem, prepare};
 
 /// An item on its way to a part: everything of it but pixels and tokens.
@@ -68,7 +70,7 @@ pub struct EmbeddedShard {
 pub struct Vectors {
     /// One each, in order.
     pub rows: Vec<Vec<f32>>,
-    /// Whether a batch had to be halved, or an item left out, for memory.
+    /// Whether a batch had to be halved for memory, or an item left out.
     pub batch_reduced: bool,
 }
 
@@ -85,8 +87,13 @@ impl Vectors {
 }
 
 impl PreparedShard {
-    /// Decodes, resizes and tokenises every item of a bundle, on all cores.
-    pub fn prepare(worker: &Worker, held: Arc<HeldLease>, bundle: &Bundle) -> Result<Self, ShardError> {
+    /// Decodes, resizes and tokenises every item of a bundle, on all cores, if the lease allows.
+    pub fn prepare(
+        worker: &Worker,
+        held: Arc<HeldLease>,
+        bundle: &Bundle,
+        halt: &CancellationToken,
+    ) -> Result<Self, ShardError> {
         if bundle.items().len() as u64 != held.lease().items {
             return Err(ShardError::Shard(format!(
                 "the bundle has {} items where the plan has {}",
@@ -94,9 +101,20 @@ impl PreparedShard {
                 held.lease().items
             )));
         }
+        match held.start(held.all_items(), halt) {
+            Permission::Go => {}
+            Permission::Lost => return Err(ShardError::Lost),
+            Permission::Stopped => return Err(ShardError::stopped()),
+        }
         let embedder = worker.preparer();
+        let settle = |(position, item): (usize, &BundleItem)| match left_out(&held, position) {
+            // Not even decoded: that may be what kills.
+            Some(left_out) => (Settled::left_out(item, left_out), None),
+            None => settle(embedder, item, bundle),
+        };
         let decided: Vec<(Settled, Option<PreparedItem>)> =
-            bundle.items().par_iter().map(|item| settle(embedder, item, bundle)).collect();
+            bundle.items().par_iter().enumerate().map(settle).collect();
+        held.finish_preparing();
         let mut settled = Vec::with_capacity(decided.len());
         let mut ready = ReadyItems::default();
         for (position, (mut one, item)) in (0..).zip(decided) {
@@ -114,7 +132,19 @@ impl PreparedShard {
     }
 }
 
+/// What is known of an item that is not to be touched.
+fn left_out(held: &HeldLease, position: usize) -> Option<&LeftOut> {
+    held.left_out().iter().find(|left_out| left_out.item as usize == position)
+}
+
 impl Settled {
+    /// It kills the process that touches it.
+    fn left_out(item: &BundleItem, why: &LeftOut) -> Self {
+        let (index, id) = (item.index, item.id.clone());
+        let reason = Reason { index, id: id.clone(), kind: why.kind, reason: why.reason.clone() };
+        Self { index, id, fate: Err(reason), dropped: Vec::new() }
+    }
+
     /// No machine has memory for it.
     fn leave_out(&mut self) {
         let (kind, reason) = (ReasonKind::OutOfMemory, TOO_LARGE.to_owned());
@@ -132,7 +162,11 @@ impl ReadyItems {
 }
 
 /// What becomes of one item, and the item itself where it gets a row.
-fn settle(embedder: &dyn Embedder, item: &BundleItem, bundle: &Bundle) -> (Settled, Option<PreparedItem>) {
+pub fn settle(
+    embedder: &dyn Embedder,
+    item: &BundleItem,
+    bundle: &Bundle,
+) -> (Settled, Option<PreparedItem>) {
     let images: Vec<FoundImage<'_>> = item
         .images
         .iter()

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 
+use bytes::Bytes;
 use shared::bundle::Bundle;
 use shared::ids::{RunId, Sha16};
 use shared::queue::Lease;
@@ -82,6 +83,14 @@ pub fn with_causes(error: &dyn std::error::Error) -> String {
 
 /// The bundle of a lease, read and checked against its name.
 pub async fn fetch(store: &Store, run: &RunId, lease: &Lease) -> Result<Bundle, ShardError> {
+    let bytes = fetch_bytes(store, run, lease).await?;
+    let key = layout::bundle_key(run, &lease.bundle);
+    Bundle::read(bytes)
+        .map_err(|error| ShardError::Shard(format!("{}: {}", store.url_of(&key), with_causes(&error))))
+}
+
+/// The bytes of a lease's bundle, checked against its name.
+pub async fn fetch_bytes(store: &Store, run: &RunId, lease: &Lease) -> Result<Bytes, ShardError> {
     let key = layout::bundle_key(run, &lease.bundle);
     let bytes = store.get(&key).await.map_err(|error| ShardError::store(&error))?;
     if Sha16::of(&bytes) != lease.bundle.sha {
@@ -90,6 +99,5 @@ pub async fn fetch(store: &Store, run: &RunId, lease: &Lease) -> Result<Bundle, 
             store.url_of(&key)
         )));
     }
-    Bundle::read(bytes)
-        .map_err(|error| ShardError::Shard(format!("{}: {}", store.url_of(&key), with_causes(&error))))
+    Ok(bytes)
 }

@@ -1,17 +1,23 @@
 //! The leases a worker holds, and the fence past which it starts no batch.
 //!
+//! Beats tell the queue which items are in flight, so that items that kill their worker can be found. A
+//! shard that was tried before is worked on with care: a batch of it starts only once the queue knows its
+//! range, so that a worker that dies is known to have died on it.
+//!
 //! The fence of a lease is the moment its last accepted claim or beat was *sent*, plus the lease's
 //! length, on this machine's monotonic clock: the server's clock started later, so the fence lies
 //! before the server's expiry whatever the two clocks say ([`shared::laws::Law::LeasesAreFenced`]).
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use shared::ids::ShardId;
 use shared::queue::{BeatAnswer, BeatShard, ItemRange, Lease};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+
+use crate::isolate::LeftOut;
 
 /// Whether the next batch of a shard may start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +36,10 @@ struct Standing {
     lost: bool,
     items_done: u64,
     in_flight: Option<ItemRange>,
+    /// What of it the queue knows: as in the last beat that was answered.
+    known: Option<ItemRange>,
+    /// When the oldest step in flight began.
+    began: Option<Instant>,
 }
 
 /// One lease from claim to its end.
@@ -38,14 +48,19 @@ pub struct HeldLease {
     lease: Lease,
     standing: Mutex<Standing>,
     changed: Condvar,
+    /// Asks for a beat at once.
+    hurry: Arc<Notify>,
+    left_out: OnceLock<Vec<LeftOut>>,
 }
 
 impl HeldLease {
     /// A lease whose claim was sent at `claimed_at`.
-    pub fn new(lease: Lease, claimed_at: Instant) -> Self {
+    fn new(lease: Lease, claimed_at: Instant, hurry: Arc<Notify>) -> Self {
         let fence = claimed_at + lease.lease;
-        let standing = Standing { fence, lost: false, items_done: 0, in_flight: None };
-        Self { lease, standing: Mutex::new(standing), changed: Condvar::new() }
+        let standing =
+            Standing { fence, lost: false, items_done: 0, in_flight: None, known: None, began: None };
+        let (standing, changed) = (Mutex::new(standing), Condvar::new());
+        Self { lease, standing, changed, hurry, left_out: OnceLock::new() }
     }
 
     /// The lease.
@@ -53,9 +68,38 @@ impl HeldLease {
         &self.lease
     }
 
-    /// Says that a batch starts, if it may. Past the fence this waits until a beat has moved the fence,
-    /// the lease is lost, or the worker stops.
-    pub fn start_batch(&self, range: ItemRange, stop: &CancellationToken) -> Permission {
+    /// Every item of the shard.
+    pub fn all_items(&self) -> ItemRange {
+        ItemRange { first: 0, end: u32::try_from(self.lease.items).unwrap_or(u32::MAX) }
+    }
+
+    /// Items that are not touched any more, since each kills the process that does: none until a search
+    /// for them has ended.
+    pub fn left_out(&self) -> &[LeftOut] {
+        self.left_out.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// Takes in what a search has found; the first search counts.
+    pub fn leave_out(&self, items: Vec<LeftOut>) {
+        let _ = self.left_out.set(items);
+    }
+
+    /// Whether it is another's by now.
+    pub fn is_lost(&self) -> bool {
+        self.lock().lost
+    }
+
+    /// Waits until it is.
+    pub async fn until_lost(&self) {
+        while !self.is_lost() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Says that a step on these items starts (preparing them all, or a batch), if it may. Past the fence
+    /// this waits until a beat has moved the fence, the lease is lost, or the worker stops; and where the
+    /// shard was tried before, until the queue knows the range.
+    pub fn start(&self, range: ItemRange, stop: &CancellationToken) -> Permission {
         let mut standing = self.lock();
         loop {
             if standing.lost {
@@ -64,16 +108,38 @@ impl HeldLease {
             if stop.is_cancelled() {
                 return Permission::Stopped;
             }
-            if Instant::now() < standing.fence {
+            let now = Instant::now();
+            if now < standing.fence {
                 // The batch before may still run.
                 let first = standing.in_flight.map_or(range.first, |running| running.first.min(range.first));
                 standing.in_flight = Some(ItemRange { first, end: range.end });
-                return Permission::Go;
+                if !self.needs_care() || standing.known.is_some_and(|known| covers(known, range)) {
+                    standing.began.get_or_insert(now);
+                    self.log_start(range, standing.fence);
+                    return Permission::Go;
+                }
+                self.hurry.notify_one();
             }
             // Woken by a beat; the short timeout notices a stop.
             let waited = self.changed.wait_timeout(standing, Duration::from_millis(100));
             standing = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// A shard that was tried before may have killed its worker.
+    fn needs_care(&self) -> bool {
+        self.lease.attempt > 1
+    }
+
+    /// The end-to-end tests hold these lines against the queue's own account.
+    fn log_start(&self, range: ItemRange, fence: Instant) {
+        let now = Instant::now();
+        let before_fence = match fence.checked_duration_since(now) {
+            Some(left) => left.as_millis() as i64,
+            None => -(now.duration_since(fence).as_millis() as i64),
+        };
+        let (shard, token) = (self.lease.shard, self.lease.token);
+        tracing::debug!(%shard, %token, first = range.first, end = range.end, before_fence, "a step starts");
     }
 
     /// Says that a batch has ended and `items_done` items are embedded; a batch behind it may be in flight.
@@ -82,6 +148,17 @@ impl HeldLease {
         standing.items_done = items_done;
         let rest = |running: ItemRange| ItemRange { first: batch.end.max(running.first), end: running.end };
         standing.in_flight = standing.in_flight.map(rest).filter(|rest| rest.first < rest.end);
+        standing.began = standing.in_flight.map(|_| Instant::now());
+    }
+
+    /// Says that all items are prepared, and none is in flight until a batch starts.
+    pub fn finish_preparing(&self) {
+        self.finish_batch(0, self.all_items());
+    }
+
+    /// How long the step in flight has been going on.
+    fn working_for(&self) -> Option<Duration> {
+        self.lock().began.map(|began| began.elapsed())
     }
 
     /// What the next beat says of this lease.
@@ -95,11 +172,14 @@ impl HeldLease {
         }
     }
 
-    /// Takes in the answer to a beat that was sent at `sent_at`.
-    fn answer(&self, answer: BeatAnswer, sent_at: Instant) {
+    /// Takes in the answer to a beat that was sent at `sent_at` and named these items.
+    fn answer(&self, answer: BeatAnswer, said: Option<ItemRange>, sent_at: Instant) {
         let mut standing = self.lock();
         match answer {
-            BeatAnswer::Extended(_) => standing.fence = standing.fence.max(sent_at + self.lease.lease),
+            BeatAnswer::Extended(_) => {
+                standing.fence = standing.fence.max(sent_at + self.lease.lease);
+                standing.known = said;
+            }
             BeatAnswer::Lost | BeatAnswer::Cancelled => standing.lost = true,
         }
         drop(standing);
@@ -111,17 +191,25 @@ impl HeldLease {
     }
 }
 
+fn covers(known: ItemRange, range: ItemRange) -> bool {
+    known.first <= range.first && range.end <= known.end
+}
+
+/// How often steps that go on for too long are looked for.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// Everything a worker holds.
 #[derive(Debug, Default)]
 pub struct Leases {
     held: Mutex<BTreeMap<ShardId, Arc<HeldLease>>>,
     ended: Notify,
+    hurry: Arc<Notify>,
 }
 
 impl Leases {
     /// Takes a lease up.
     pub fn hold(&self, lease: Lease, claimed_at: Instant) -> Arc<HeldLease> {
-        let held = Arc::new(HeldLease::new(lease, claimed_at));
+        let held = Arc::new(HeldLease::new(lease, claimed_at, Arc::clone(&self.hurry)));
         self.lock().insert(held.lease.shard, Arc::clone(&held));
         held
     }
@@ -141,6 +229,27 @@ impl Leases {
         self.ended.notified().await;
     }
 
+    /// Waits until a beat is wanted at once.
+    pub async fn hurried(&self) {
+        self.hurry.notified().await;
+    }
+
+    /// Waits for a lease whose step in flight goes on for longer than this.
+    pub async fn overdue(&self, longest: Duration) -> Arc<HeldLease> {
+        loop {
+            let overdue = |held: &&Arc<HeldLease>| held.working_for().is_some_and(|time| time > longest);
+            if let Some(held) = self.lock().values().find(overdue) {
+                return Arc::clone(held);
+            }
+            tokio::time::sleep((longest / 4).min(LOOK_EVERY)).await;
+        }
+    }
+
+    /// All leases held.
+    pub fn all(&self) -> Vec<Arc<HeldLease>> {
+        self.lock().values().cloned().collect()
+    }
+
     /// What the next beat says.
     pub fn beat(&self) -> Vec<BeatShard> {
         self.lock().values().map(|held| held.beat()).collect()
@@ -158,7 +267,7 @@ impl Leases {
             // A lease put down and claimed anew while the beat was on its way is not meant.
             let meant = leases.get(shard).filter(|held| held.lease.token == asked.token);
             if let Some(held) = meant {
-                held.answer(*answer, sent_at);
+                held.answer(*answer, asked.in_flight, sent_at);
             }
         }
     }
@@ -200,7 +309,7 @@ mod tests {
         let stop = CancellationToken::new();
         let waiting = std::thread::spawn({
             let (held, stop) = (Arc::clone(&held), stop.clone());
-            move || held.start_batch(RANGE, &stop)
+            move || held.start(RANGE, &stop)
         });
         let asked = leases.beat();
         assert_eq!(asked[0].in_flight, None, "the batch has not started");
@@ -215,8 +324,8 @@ mod tests {
         let leases = Leases::default();
         let held = leases.hold(lease(Duration::from_secs(60)), Instant::now());
         let stop = CancellationToken::new();
-        held.start_batch(RANGE, &stop);
-        held.start_batch(ItemRange { first: 4, end: 8 }, &stop);
+        held.start(RANGE, &stop);
+        held.start(ItemRange { first: 4, end: 8 }, &stop);
         assert_eq!(leases.beat()[0].in_flight, Some(ItemRange { first: 0, end: 8 }));
         held.finish_batch(4, RANGE);
         assert_eq!(leases.beat()[0].in_flight, Some(ItemRange { first: 4, end: 8 }));
@@ -226,15 +335,40 @@ mod tests {
     }
 
     #[test]
+    fn a_shard_tried_before_waits_until_the_queue_knows_the_range() {
+        let leases = Leases::default();
+        let tried = Lease { attempt: 2, ..lease(Duration::from_secs(60)) };
+        let held = leases.hold(tried, Instant::now());
+        let waiting = std::thread::spawn({
+            let held = Arc::clone(&held);
+            move || held.start(RANGE, &CancellationToken::new())
+        });
+        let asked = loop {
+            let asked = leases.beat();
+            if asked[0].in_flight.is_some() {
+                break asked;
+            }
+            std::thread::yield_now();
+        };
+        assert!(!waiting.is_finished());
+        assert_eq!(held.working_for(), None, "waiting for the queue is no work");
+        leases.answer(&[(ShardId(1), BeatAnswer::Extended(ServerTime(1)))], &asked, Instant::now());
+        assert_eq!(waiting.join().unwrap(), Permission::Go);
+        assert!(held.working_for().is_some());
+        held.finish_batch(4, RANGE);
+        assert_eq!(held.working_for(), None);
+    }
+
+    #[test]
     fn a_lost_lease_and_a_stop_end_the_wait() {
         let leases = Leases::default();
         let held = leases.hold(lease(Duration::ZERO), Instant::now());
         let stop = CancellationToken::new();
         stop.cancel();
-        assert_eq!(held.start_batch(RANGE, &stop), Permission::Stopped);
+        assert_eq!(held.start(RANGE, &stop), Permission::Stopped);
         let asked = leases.beat();
         leases.answer(&[(ShardId(1), BeatAnswer::Lost)], &asked, Instant::now());
-        assert_eq!(held.start_batch(RANGE, &CancellationToken::new()), Permission::Lost);
+        assert_eq!(held.start(RANGE, &CancellationToken::new()), Permission::Lost);
     }
 
     #[test]
@@ -245,6 +379,6 @@ mod tests {
         let newer = Lease { token: LeaseToken(6), ..lease(Duration::from_secs(60)) };
         let held = leases.hold(newer, Instant::now());
         leases.answer(&[(ShardId(1), BeatAnswer::Lost)], &asked, Instant::now());
-        assert_eq!(held.start_batch(RANGE, &CancellationToken::new()), Permission::Go);
+        assert_eq!(held.start(RANGE, &CancellationToken::new()), Permission::Go);
     }
 }

@@ -8,6 +8,10 @@
 //! ```
 //!
 //! A shard that fails, or panics, fails alone. Memory is bounded by the shards of [`held_at_most`].
+//!
+//! A shard on which workers died comes with a range of suspected items. The worker then ends the pass that
+//! is going on, gives its devices free, searches the range in child processes ([`crate::isolate`]), loads
+//! the model again, and begins another pass with that shard.
 
 mod beat;
 pub mod busy;
@@ -32,10 +36,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::embedder::{BatchBudget, Embedder};
+use crate::isolate::Isolation;
 use busy::BusyMeter;
 use device::DeviceThread;
-use lease::Leases;
+use fetch::ShardError;
+use lease::{HeldLease, Leases};
 use talk::Contact;
+
+pub(crate) use embed::settle;
 
 /// Shards in the hands of a worker: for each device one on it and one ready to follow, and one each being
 /// prepared and being published.
@@ -52,6 +60,8 @@ pub struct WorkerSettings {
     pub budget: BatchBudget,
     /// The shortest and the longest pause between two claims that found nothing.
     pub claim_poll: (Duration, Duration),
+    /// How long a batch, or the preparation of a shard, may take before the worker ends: an item may hang it.
+    pub step_limit: Duration,
 }
 
 impl Default for WorkerSettings {
@@ -60,6 +70,7 @@ impl Default for WorkerSettings {
             give_up_after: Duration::from_secs(30 * 60),
             budget: BatchBudget::CPU,
             claim_poll: (Duration::from_secs(2), Duration::from_secs(5)),
+            step_limit: Duration::from_secs(60 * 60),
         }
     }
 }
@@ -87,6 +98,8 @@ pub struct Worker {
     pub busy: Arc<BusyMeter>,
     /// Cancelled by Ctrl-C and SIGTERM: the batch that runs is finished, leases are given back.
     pub stop: CancellationToken,
+    /// How it finds items that kill it; `None` where it has no process of its own to lose.
+    pub isolation: Option<Isolation>,
 }
 
 /// Why a worker ended.
@@ -104,8 +117,40 @@ pub enum WorkerEnd {
     QueueLost,
     /// No store for too long.
     StoreLost,
+    /// A step was not through in time, and its thread cannot be stopped: the process must end.
+    Hung,
     /// Told to stop.
     Stopped,
+}
+
+/// How a pass of the pipeline ends.
+pub(crate) enum Pass {
+    /// With the worker.
+    Ended(WorkerEnd),
+    /// With a shard whose suspected items must be searched.
+    Search(Arc<HeldLease>),
+}
+
+/// Who beats: all of a worker that outlives its passes.
+#[derive(Clone)]
+pub(crate) struct Member {
+    id: WorkerId,
+    info: WorkerInfo,
+    queue: Arc<dyn Queue>,
+    busy: Arc<BusyMeter>,
+    give_up_after: Duration,
+}
+
+impl Member {
+    /// What the worker says of itself now.
+    fn info_now(&self) -> WorkerInfo {
+        info_now(&self.info, &self.busy)
+    }
+}
+
+fn info_now(info: &WorkerInfo, busy: &BusyMeter) -> WorkerInfo {
+    let busy_percent = busy.share().map(|share| (100.0 * share).round() as u8);
+    WorkerInfo { busy_percent, ..info.clone() }
 }
 
 /// A worker that cannot go on.
@@ -120,13 +165,15 @@ pub enum WorkerError {
     /// The device thread panicked outside any shard.
     #[error("the thread that owns the device ended before its work did")]
     DeviceThread,
+    /// The model was given free for a search and cannot be loaded again.
+    #[error("the model cannot be loaded again: {0}")]
+    Reload(String),
 }
 
 impl Worker {
     /// What it says of itself now.
     fn info_now(&self) -> WorkerInfo {
-        let busy_percent = self.busy.share().map(|share| (100.0 * share).round() as u8);
-        WorkerInfo { busy_percent, ..self.info.clone() }
+        info_now(&self.info, &self.busy)
     }
 
     /// Prepares items: all its embedders do that alike.
@@ -134,69 +181,178 @@ impl Worker {
         self.embedders[0].as_ref()
     }
 
+    fn member(&self) -> Member {
+        Member {
+            id: self.id.clone(),
+            info: self.info.clone(),
+            queue: Arc::clone(&self.queue),
+            busy: Arc::clone(&self.busy),
+            give_up_after: self.settings.give_up_after,
+        }
+    }
+
     /// Works until there is nothing left to do, or the worker is told to stop.
     pub async fn run(self) -> Result<WorkerEnd, WorkerError> {
-        let worker = Arc::new(self);
-        let leases = Arc::new(Leases::default());
-        let contact = Arc::new(Contact::new());
-        let devices = worker.embedders.len();
-        let room = Arc::new(Semaphore::new(held_at_most(devices)));
-        let (to_device, from_fetch) = mpsc::channel(devices.max(1));
-        let (to_publisher, from_device) = mpsc::channel(devices.max(1));
-
+        let (leases, contact) = (Arc::new(Leases::default()), Arc::new(Contact::new()));
         let beats =
-            tokio::spawn(beat::beat_forever(Arc::clone(&worker), Arc::clone(&leases), Arc::clone(&contact)));
+            tokio::spawn(beat::beat_forever(self.member(), Arc::clone(&leases), Arc::clone(&contact)));
         let _beats = AbortOnDropHandle::new(beats);
-        let halt = worker.stop.child_token();
-        let busy = Arc::clone(&worker.busy);
-        let prepared = Arc::new(tokio::sync::Mutex::new(from_fetch));
-        let threads = worker.embedders.iter().enumerate().map(|(number, embedder)| {
-            let thread = DeviceThread {
-                embedder: Arc::clone(embedder),
-                budget: worker.settings.budget,
-                halt: halt.clone(),
-                shards: Arc::clone(&prepared),
-                to_publisher: to_publisher.clone(),
-                busy: Arc::clone(&busy),
+        let mut worker = self;
+        let mut searched = None;
+        loop {
+            let without_model = Self { embedders: Vec::new(), ..worker.clone() };
+            let (end, isolation) = match pass(worker, &leases, &contact, searched.take()).await? {
+                Pass::Ended(end) => return Ok(end),
+                Pass::Search(held) => (held, without_model.isolation.clone()),
             };
-            thread.start(number)
-        });
-        let threads = threads.collect::<Result<Vec<_>, _>>().map_err(WorkerError::Thread)?;
-        drop((prepared, to_publisher));
-        let store_lost = CancellationToken::new();
-        let publisher = tokio::spawn(publish::publish_all(
-            Arc::clone(&worker),
-            Arc::clone(&leases),
-            Arc::clone(&contact),
-            store_lost.clone(),
-            from_device,
-        ));
+            let Some(isolation) = isolation else { return Err(WorkerError::DeviceThread) };
+            crate::device::release_unused();
+            searched = tokio::select! {
+                searched = search(&without_model, &isolation, &leases, &contact, end) => searched,
+                () = contact.lost_for(without_model.settings.give_up_after) => return Ok(WorkerEnd::QueueLost),
+            };
+            if without_model.stop.is_cancelled() && searched.is_none() {
+                return Ok(WorkerEnd::Stopped);
+            }
+            let load = Arc::clone(&isolation.load);
+            let loaded = tokio::task::spawn_blocking(move || load()).await;
+            let embedders = loaded
+                .map_err(|error| WorkerError::Reload(error.to_string()))?
+                .map_err(WorkerError::Reload)?;
+            worker = Self { embedders, ..without_model };
+        }
+    }
+}
 
+/// Searches the suspected items of a lease, which beats keep alive. Answers with the lease, which knows
+/// then what to leave out; `None` where it has ended.
+async fn search(
+    worker: &Worker,
+    isolation: &Isolation,
+    leases: &Leases,
+    contact: &Contact,
+    held: Arc<HeldLease>,
+) -> Option<Arc<HeldLease>> {
+    let found = async {
+        let bundle = fetch::fetch_bytes(&worker.store, &worker.plan.run, held.lease()).await?;
+        let suspected = held.lease().isolate.unwrap_or_else(|| held.all_items());
+        isolation.search(held.lease().shard, suspected, &bundle).await.map_err(ShardError::Host)
+    };
+    let found = tokio::select! {
+        found = found => found,
+        () = held.until_lost() => Err(ShardError::Lost),
+        () = worker.stop.cancelled() => Err(ShardError::stopped()),
+    };
+    match found {
+        Ok(items) => {
+            held.leave_out(items);
+            Some(held)
+        }
+        Err(error) => {
+            claim::end_without_part(worker, leases, contact, &held, error).await;
+            None
+        }
+    }
+}
+
+/// One pass of the pipeline with the model loaded, until the worker ends or a search must be made. Nothing
+/// of the worker is left when it has ended.
+async fn pass(
+    worker: Worker,
+    leases: &Arc<Leases>,
+    contact: &Arc<Contact>,
+    searched: Option<Arc<HeldLease>>,
+) -> Result<Pass, WorkerError> {
+    let worker = Arc::new(worker);
+    let devices = worker.embedders.len();
+    let (to_device, from_fetch) = mpsc::channel(devices.max(1));
+    let (to_publisher, from_device) = mpsc::channel(devices.max(1));
+    let halt = worker.stop.child_token();
+    let busy = Arc::clone(&worker.busy);
+    let prepared = Arc::new(tokio::sync::Mutex::new(from_fetch));
+    let threads = worker.embedders.iter().enumerate().map(|(number, embedder)| {
+        let thread = DeviceThread {
+            embedder: Arc::clone(embedder),
+            budget: worker.settings.budget,
+            halt: halt.clone(),
+            shards: Arc::clone(&prepared),
+            to_publisher: to_publisher.clone(),
+            busy: Arc::clone(&busy),
+        };
+        thread.start(number)
+    });
+    let threads = threads.collect::<Result<Vec<_>, _>>().map_err(WorkerError::Thread)?;
+    drop((prepared, to_publisher));
+    let store_lost = CancellationToken::new();
+    let publisher = tokio::spawn(publish::publish_all(
+        Arc::clone(&worker),
+        Arc::clone(leases),
+        Arc::clone(contact),
+        store_lost.clone(),
+        from_device,
+    ));
+    let claims = claim::Claims {
+        worker: &worker,
+        leases,
+        contact,
+        room: Arc::new(Semaphore::new(held_at_most(devices))),
+        to_device,
+        halt: halt.clone(),
+    };
+    let joined = async {
         // Past a fence the device thread waits for a beat, and claiming for the device thread: only this
         // clock notices a queue that never comes back.
         let end = tokio::select! {
-            end = claim::claim_all(&worker, &leases, &contact, &room, &to_device) => end,
-            () = contact.lost_for(worker.settings.give_up_after) => Ok(WorkerEnd::QueueLost),
-            () = store_lost.cancelled() => Ok(WorkerEnd::StoreLost),
+            end = claims.run(searched) => end,
+            () = contact.lost_for(worker.settings.give_up_after) => Ok(Pass::Ended(WorkerEnd::QueueLost)),
+            () = store_lost.cancelled() => Ok(Pass::Ended(WorkerEnd::StoreLost)),
         };
-        if matches!(end, Err(_) | Ok(WorkerEnd::QueueLost | WorkerEnd::StoreLost | WorkerEnd::Banned)) {
+        let broken = [WorkerEnd::QueueLost, WorkerEnd::StoreLost, WorkerEnd::Banned];
+        if matches!(&end, Ok(Pass::Ended(end)) if broken.contains(end)) || end.is_err() {
             halt.cancel();
         }
         // No more shards: the stages empty themselves one after the other.
-        drop(to_device);
+        drop(claims);
         publisher.await.map_err(|_| WorkerError::DeviceThread)?;
         tokio::task::spawn_blocking(move || threads.into_iter().try_for_each(JoinHandle::join))
             .await
             .map_err(|_| WorkerError::DeviceThread)?
             .map_err(|_| WorkerError::DeviceThread)?;
-        if let Some(share) = busy.share() {
-            tracing::info!(devices, "the devices worked {:.1} % of the time", 100.0 * share);
+        end.map_err(WorkerError::Queue)
+    };
+    let end = tokio::select! {
+        end = joined => end?,
+        held = leases.overdue(worker.settings.step_limit) => {
+            give_up(&worker, leases, &held).await;
+            return Ok(Pass::Ended(WorkerEnd::Hung));
         }
-        match end? {
-            _ if worker.stop.is_cancelled() => Ok(WorkerEnd::Stopped),
-            // Nobody told it to stop: the device threads take no shards any more.
-            WorkerEnd::Stopped => Err(WorkerError::DeviceThread),
-            end => Ok(end),
+    };
+    if let Some(share) = busy.share() {
+        tracing::info!(devices, "the devices worked {:.1} % of the time", 100.0 * share);
+    }
+    match end {
+        Pass::Ended(_) if worker.stop.is_cancelled() => Ok(Pass::Ended(WorkerEnd::Stopped)),
+        // Nobody told it to stop: the device threads take no shards any more.
+        Pass::Ended(WorkerEnd::Stopped) => Err(WorkerError::DeviceThread),
+        end => Ok(end),
+    }
+}
+
+/// A step hangs: its lease is left to expire, so that the queue counts it against its items, and the others
+/// go back.
+async fn give_up(worker: &Worker, leases: &Leases, hung: &HeldLease) {
+    let limit = worker.settings.step_limit;
+    tracing::error!(
+        shard = %hung.lease().shard,
+        "a step of this shard is not through after {limit:?} (--step-limit): an item or the device hangs; \
+         the worker ends, and its shards go to others"
+    );
+    for held in leases.all() {
+        let lease = held.lease();
+        if lease.shard != hung.lease().shard
+            && let Err(error) = worker.queue.release(&worker.id, lease.shard, lease.token).await
+        {
+            tracing::warn!(shard = %lease.shard, %error, "could not be given back; its lease expires");
         }
     }
 }

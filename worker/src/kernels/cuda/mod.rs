@@ -97,6 +97,14 @@ pub struct Gpu {
     profile: Mutex<Option<profile::Profile>>,
 }
 
+/// What is kept for each open device.
+static GPUS: OnceLock<Mutex<HashMap<DeviceId, Arc<Gpu>>>> = OnceLock::new();
+
+/// Gives back what is kept for devices that nobody uses any more.
+pub fn release_unused() {
+    lock(GPUS.get_or_init(Mutex::default)).retain(|_, gpu| Arc::strong_count(gpu) > 1);
+}
+
 /// A failed call of the driver as candle's error.
 pub(crate) fn driver(error: DriverError) -> Error {
     Error::Cuda(Box::new(error))
@@ -114,7 +122,6 @@ impl Gpu {
 
     /// The device; `None` for other devices than CUDA.
     pub fn of_device(device: &Device) -> Result<Option<Arc<Self>>> {
-        static GPUS: OnceLock<Mutex<HashMap<DeviceId, Arc<Gpu>>>> = OnceLock::new();
         let Device::Cuda(device) = device else { return Ok(None) };
         let mut gpus = lock(GPUS.get_or_init(Mutex::default));
         if let Some(gpu) = gpus.get(&device.id()) {

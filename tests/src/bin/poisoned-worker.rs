@@ -1,0 +1,128 @@
+//! The worker with an embedder that meets items which kill: what a text says happens when its item is
+//! prepared or embedded. Everything else is the worker's own code, in its children too.
+
+use std::collections::HashMap;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use worker::embedder::{
+    BatchBudget, EmbedError, Embedder, ImageError, ItemError, PreparedImage, PreparedItem,
+};
+
+/// Memory that an item takes before it is killed, as a kernel would do at some point.
+const TAKEN: usize = 700 << 20;
+
+/// A file whose presence lets an item vanish with its machine: the children of a worker know nothing of it.
+const VANISH: &str = "POISON_VANISH";
+
+fn main() -> ExitCode {
+    worker::cli::main_with(|inner| Arc::new(Poisoned { inner, deadly: Mutex::default() })).into()
+}
+
+/// How an item kills.
+#[derive(Clone, Copy)]
+enum Poison {
+    Abort,
+    Memory,
+    Hang,
+    Vanish,
+}
+
+struct Poisoned {
+    inner: Arc<dyn Embedder>,
+    deadly: Mutex<HashMap<Vec<u32>, Poison>>,
+}
+
+impl Poison {
+    fn of(text: &str) -> Option<Self> {
+        let words = [
+            ("POISON abort", Self::Abort),
+            ("POISON memory", Self::Memory),
+            ("POISON hang", Self::Hang),
+            ("POISON vanish", Self::Vanish),
+        ];
+        words.into_iter().find(|(word, _)| text.contains(word)).map(|(_, poison)| poison)
+    }
+
+    fn act(self) {
+        match self {
+            Self::Abort => std::process::abort(),
+            Self::Memory => exhaust(),
+            Self::Hang => loop {
+                std::thread::park_timeout(Duration::from_secs(1));
+            },
+            Self::Vanish => vanish(),
+        }
+    }
+}
+
+/// Takes memory page by page until the process is killed.
+fn exhaust() {
+    let mut taken: Vec<Vec<u8>> = Vec::new();
+    while taken.len() << 20 < TAKEN {
+        taken.push(vec![1; 1 << 20]);
+        std::thread::park_timeout(Duration::from_micros(500));
+    }
+    kill_self();
+}
+
+/// The machine vanishes, as often as there are lines in the file that the environment names.
+fn vanish() {
+    let Some(path) = std::env::var_os(VANISH) else { return };
+    let Ok(text) = std::fs::read_to_string(&path) else { return };
+    let Some((_, rest)) = text.split_once('\n') else { return };
+    if std::fs::write(&path, rest).is_ok() {
+        kill_self();
+    }
+}
+
+fn kill_self() {
+    let id = std::process::id().to_string();
+    let _ = std::process::Command::new("kill").args(["-9", &id]).status();
+}
+
+impl Embedder for Poisoned {
+    fn dim(&self) -> usize {
+        self.inner.dim()
+    }
+
+    fn device(&self) -> String {
+        self.inner.device()
+    }
+
+    fn prepare_image(&self, bytes: &[u8]) -> Result<PreparedImage, ImageError> {
+        self.inner.prepare_image(bytes)
+    }
+
+    fn prepare_item(
+        &self,
+        text: Option<&str>,
+        images: Vec<PreparedImage>,
+    ) -> Result<PreparedItem, ItemError> {
+        if text.is_some_and(|text| text.contains("POISON decode")) {
+            std::process::abort();
+        }
+        let item = self.inner.prepare_item(text, images)?;
+        if let Some(poison) = text.and_then(Poison::of) {
+            let mut deadly = self.deadly.lock().unwrap_or_else(PoisonError::into_inner);
+            deadly.insert(item.token_ids.clone(), poison);
+        }
+        Ok(item)
+    }
+
+    fn embed(&self, batch: &[PreparedItem]) -> Result<Vec<Vec<f32>>, EmbedError> {
+        let deadly = self.deadly.lock().unwrap_or_else(PoisonError::into_inner);
+        let poison = batch.iter().find_map(|item| deadly.get(&item.token_ids).copied());
+        drop(deadly);
+        if let Some(poison) = poison {
+            poison.act();
+        }
+        self.inner.embed(batch)
+    }
+
+    fn default_budget(&self) -> BatchBudget {
+        // A few items a batch.
+        BatchBudget(200)
+    }
+}
