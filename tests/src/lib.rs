@@ -4,6 +4,7 @@
 // Everything here is test code, where an unwrap is an assertion.
 #![allow(clippy::unwrap_used)]
 
+pub mod chaos;
 pub mod checkpoint;
 pub mod hub;
 pub mod npz;

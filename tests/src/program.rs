@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 /// The folder of the binaries: the one above this test's own.
 ///
@@ -29,9 +30,9 @@ impl Program {
         Self::new("worker", working_folder)
     }
 
-    /// A `worker` whose items may kill it (`tests/src/bin/poisoned-worker.rs`).
-    pub fn poisoned_worker(working_folder: &Path) -> Self {
-        Self::new("poisoned-worker", working_folder)
+    /// A `worker` whose items may kill it (`tests/src/bin/rigged-worker.rs`).
+    pub fn rigged_worker(working_folder: &Path) -> Self {
+        Self::new("rigged-worker", working_folder)
     }
 
     fn new(name: &str, working_folder: &Path) -> Self {
@@ -78,6 +79,24 @@ impl Program {
     pub fn envs(mut self, variables: &[(String, String)]) -> Self {
         self.command.envs(variables.iter().map(|(name, value)| (name, value)));
         self
+    }
+
+    /// The same in a network namespace.
+    #[must_use]
+    pub fn in_namespace(self, namespace: &str) -> Self {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", namespace]).arg(self.command.get_program());
+        command.args(self.command.get_args()).stdin(Stdio::null());
+        if let Some(folder) = self.command.get_current_dir() {
+            command.current_dir(folder);
+        }
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        Self { command }
     }
 
     /// Runs it to its end.
@@ -153,6 +172,26 @@ impl Running {
     /// When it cannot be waited for.
     pub fn wait(&mut self) -> i32 {
         self.0.wait().unwrap().code().unwrap_or(-1)
+    }
+
+    /// Waits for its end, but not longer than this.
+    ///
+    /// # Panics
+    /// When it cannot be asked.
+    pub fn wait_for(&mut self, longest: Duration) -> Option<i32> {
+        let started = Instant::now();
+        while started.elapsed() < longest {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                return Some(status.code().unwrap_or(-1));
+            }
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        None
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.0.id()
     }
 
     /// Whether it is still there.

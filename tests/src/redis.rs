@@ -1,7 +1,6 @@
 //! A redis-server of a test's own: free port, folder of its own, gone on drop.
 
-use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
@@ -13,6 +12,8 @@ pub struct RedisServer {
     port: u16,
     child: Option<Child>,
     folder: TempDir,
+    namespace: Option<(String, &'static str)>,
+    persists: bool,
 }
 
 impl RedisServer {
@@ -21,14 +22,39 @@ impl RedisServer {
     /// # Panics
     /// When it is there and does not start.
     pub fn start() -> Option<Self> {
+        Self::start_as(None, false)
+    }
+
+    /// The same with every write on disk before it is answered.
+    pub fn start_persistent() -> Option<Self> {
+        Self::start_as(None, true)
+    }
+
+    /// The same in a network namespace, on an address of it.
+    pub fn start_in(namespace: &str, address: &'static str) -> Option<Self> {
+        Self::start_as(Some((namespace.to_owned(), address)), false)
+    }
+
+    fn start_as(namespace: Option<(String, &'static str)>, persists: bool) -> Option<Self> {
         if Command::new("redis-server").arg("--version").stdout(Stdio::null()).status().is_err() {
             eprintln!("skipped: redis-server is not installed");
             return None;
         }
         let port = free_port();
-        let mut server = Self { port, child: None, folder: tempfile::tempdir().unwrap() };
+        let folder = tempfile::tempdir().unwrap();
+        let mut server = Self { port, child: None, folder, namespace, persists };
         server.start_again();
         Some(server)
+    }
+
+    /// The port it listens on.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The id of its process, while it runs.
+    pub fn process(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
     }
 
     /// The URL of its first database.
@@ -55,9 +81,20 @@ impl RedisServer {
     /// # Panics
     /// When it does not start.
     pub fn start_again(&mut self) {
-        let child = spawn(self.port, self.folder.path());
+        let port = self.port.to_string();
+        let address = self.namespace.as_ref().map_or("127.0.0.1", |(_, address)| address);
+        let persistence = if self.persists { "yes" } else { "no" };
+        let child = self
+            .command("redis-server")
+            .args(["--port", &port, "--bind", address, "--protected-mode", "no", "--save", ""])
+            .args(["--appendonly", persistence, "--appendfsync", "always"])
+            .args(["--maxmemory-policy", "noeviction", "--dir"])
+            .arg(self.folder.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
         self.child = Some(child);
-        until("redis-server to listen", || TcpStream::connect(("127.0.0.1", self.port)).ok());
+        until("redis-server to listen", || (self.cli(&["PING"]) == "PONG").then_some(()));
     }
 
     /// Runs a command through redis-cli and gives back what it prints.
@@ -66,8 +103,17 @@ impl RedisServer {
     /// When redis-cli is missing.
     pub fn cli(&self, arguments: &[&str]) -> String {
         let port = self.port.to_string();
-        let output = Command::new("redis-cli").args(["-p", &port]).args(arguments).output().unwrap();
+        let address = self.namespace.as_ref().map_or("127.0.0.1", |(_, address)| address);
+        let mut command = self.command("redis-cli");
+        let output = command.args(["-h", address, "-p", &port]).args(arguments).output().unwrap();
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let Some((namespace, _)) = &self.namespace else { return Command::new(program) };
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", namespace, program]);
+        command
     }
 }
 
@@ -75,17 +121,6 @@ impl Drop for RedisServer {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-fn spawn(port: u16, folder: &Path) -> Child {
-    let port = port.to_string();
-    Command::new("redis-server")
-        .args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
-        .args(["--maxmemory-policy", "noeviction", "--dir"])
-        .arg(folder)
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap()
 }
 
 /// A port nobody listens on now.

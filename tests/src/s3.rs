@@ -39,10 +39,20 @@ impl S3Server {
         Some(server)
     }
 
+    /// The port it listens on.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// The environment that points the programs at it.
     pub fn environment(&self) -> Vec<(String, String)> {
+        self.environment_at(self.port)
+    }
+
+    /// The same, but through another port.
+    pub fn environment_at(&self, port: u16) -> Vec<(String, String)> {
         [
-            ("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", self.port)),
+            ("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{port}")),
             ("AWS_ALLOW_HTTP", "true".to_owned()),
             ("AWS_ACCESS_KEY_ID", "test".to_owned()),
             ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),

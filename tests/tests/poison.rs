@@ -54,7 +54,7 @@ fn run_with(poison: &str, vanishing: usize) -> Option<Ending> {
         program
             .env("FLEET_STORE", folder.path().join("store"))
             .env("FLEET_QUEUE", redis.url())
-            .env("POISON_VANISH", &vanish)
+            .env("RIGGED_VANISH", &vanish)
             .env("AWS_SECRET_ACCESS_KEY", "never for a child")
     };
     let coordinator = |command: &str| places(Program::coordinator(folder.path()).args([command]));
@@ -66,7 +66,7 @@ fn run_with(poison: &str, vanishing: usize) -> Option<Ending> {
     // A worker that died is started again, as on a rented box.
     loop {
         let log = folder.path().join("worker.log");
-        let worker = places(Program::poisoned_worker(folder.path()))
+        let worker = places(Program::rigged_worker(folder.path()))
             .args(["--device", "cpu", "--isolate-memory", "300MiB", "--step-limit", "2s"])
             .args(["--claim-poll", "100ms"])
             .start(&log)

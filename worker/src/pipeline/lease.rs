@@ -115,7 +115,7 @@ impl HeldLease {
                 standing.in_flight = Some(ItemRange { first, end: range.end });
                 if !self.needs_care() || standing.known.is_some_and(|known| covers(known, range)) {
                     standing.began.get_or_insert(now);
-                    self.log_start(range, standing.fence);
+                    self.log_start(range, now, standing.fence);
                     return Permission::Go;
                 }
                 self.hurry.notify_one();
@@ -132,8 +132,7 @@ impl HeldLease {
     }
 
     /// The end-to-end tests hold these lines against the queue's own account.
-    fn log_start(&self, range: ItemRange, fence: Instant) {
-        let now = Instant::now();
+    fn log_start(&self, range: ItemRange, now: Instant, fence: Instant) {
         let before_fence = match fence.checked_duration_since(now) {
             Some(left) => left.as_millis() as i64,
             None => -(now.duration_since(fence).as_millis() as i64),

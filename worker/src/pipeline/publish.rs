@@ -33,7 +33,7 @@ pub async fn publish_all(
         // The shard keeps its place in the worker's memory until this iteration ends.
         let _place = shard.place.take();
         let had_vectors = shard.vectors.is_ok();
-        match publish(&worker, shard).await {
+        match publish(&worker, shard, &store_lost).await {
             Ok(part) => complete(&worker, &leases, &contact, &held, &part).await,
             Err(error) => {
                 // An upload given back by a worker that does not stop was refused for too long.
@@ -46,7 +46,11 @@ pub async fn publish_all(
     }
 }
 
-async fn publish(worker: &Arc<Worker>, shard: EmbeddedShard) -> Result<WrittenPart, ShardError> {
+async fn publish(
+    worker: &Arc<Worker>,
+    shard: EmbeddedShard,
+    store_lost: &CancellationToken,
+) -> Result<WrittenPart, ShardError> {
     let builder = Arc::clone(worker);
     // Writing rows is plain work on tens of megabytes; a panic in it fails this shard alone.
     let built = tokio::task::spawn_blocking(move || build(&builder, shard)).await;
@@ -54,13 +58,19 @@ async fn publish(worker: &Arc<Worker>, shard: EmbeddedShard) -> Result<WrittenPa
     let key = layout::part_key(&worker.plan.run, &part.name);
     let bytes = Bytes::from(std::mem::take(&mut part.bytes));
     // A lost lease does not stop an upload: the part is harmless, and may be the one that counts.
-    upload(worker, &key, &part, bytes).await?;
+    upload(worker, &key, &part, bytes, store_lost).await?;
     Ok(part)
 }
 
 /// Uploads patiently: the vectors are worth more than the wait. A store that refuses for too long ends
-/// the worker.
-async fn upload(worker: &Worker, key: &str, part: &WrittenPart, bytes: Bytes) -> Result<(), ShardError> {
+/// the worker, and the parts behind that one are tried once.
+async fn upload(
+    worker: &Worker,
+    key: &str,
+    part: &WrittenPart,
+    bytes: Bytes,
+    store_lost: &CancellationToken,
+) -> Result<(), ShardError> {
     let started = Instant::now();
     let mut tries = 0;
     loop {
@@ -71,7 +81,8 @@ async fn upload(worker: &Worker, key: &str, part: &WrittenPart, bytes: Bytes) ->
             }
             Err(error) => ShardError::store(&error),
         };
-        let patient = matches!(error, ShardError::GiveBack(_)) && !worker.stop.is_cancelled();
+        let hopeless = worker.stop.is_cancelled() || store_lost.is_cancelled();
+        let patient = matches!(error, ShardError::GiveBack(_)) && !hopeless;
         if !patient || started.elapsed() >= worker.settings.give_up_after {
             return Err(error);
         }

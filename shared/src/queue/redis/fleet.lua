@@ -18,7 +18,7 @@ Keys. Every call names one key, `fleet:{RUN}:run`; all others share its prefix a
   worker:ID      hash    host, device, version, memory, busy, items_done, host_failures, granted_nonce
   held:ID        zset    the shards that a worker holds, scored by id
   minutes        hash    items embedded by the minute
-  events         stream  the latest changes, for people
+  events         stream  the latest changes, for people and for tests: event, shard, worker, token, detail
 
 Fields of a shard.
   always         state, bundle, items
@@ -152,9 +152,10 @@ local function open_run(run_key)
   }
 end
 
-local function record_event(run, kind, id, worker)
+-- `worker` and `token` are those of the lease that the event begins or ends; `detail` is a number.
+local function record_event(run, kind, id, worker, token, detail)
   redis.call('XADD', run.keys.events, 'MAXLEN', '~', EVENTS_KEPT, '*',
-    'event', kind, 'shard', id, 'worker', worker or '')
+    'event', kind, 'shard', id, 'worker', worker or '', 'token', token or '', 'detail', detail or '')
 end
 
 local function count_items(run, items)
@@ -270,7 +271,8 @@ local function lose_lease(run, id, shard)
   if shard.in_flight_first then
     suspect_range(key, shard, worker, shard.in_flight_first, shard.in_flight_end)
   end
-  record_event(run, 'lost', id, worker)
+  local expired_at = number_of(redis.call('ZSCORE', run.keys.leased, id))
+  record_event(run, 'lost', id, worker, shard.token, whole(run.now - expired_at))
   if lost >= run.max_lost_leases then
     make_dead(run, id, shard)
   else
@@ -459,11 +461,12 @@ local function lease_shard(run, id, shard, worker, nonce)
   local expires_at = whole(run.now + run.lease)
   local key = run.keys.shard(id)
   change_state(run, id, shard, 'leased', expires_at)
+  local token = new_token(run)
   set_field(key, shard, 'worker', worker)
-  set_field(key, shard, 'token', new_token(run))
+  set_field(key, shard, 'token', token)
   set_field(key, shard, 'nonce', nonce)
   redis.call('ZADD', run.keys.held(worker), id, id)
-  record_event(run, 'leased', id, worker)
+  record_event(run, 'leased', id, worker, token)
   return expires_at
 end
 
@@ -631,7 +634,7 @@ local function complete(keys, args)
   make_done(run, id, held, part, embedded, failed)
   note_ending(run, id, held, token, 'completed')
   redis.call('HINCRBY', run.keys.worker(worker), 'items_done', embedded)
-  record_event(run, 'done', id, worker)
+  record_event(run, 'done', id, worker, token)
   return 'ok'
 end
 
@@ -666,7 +669,7 @@ local function fail(keys, args)
   end
   local key = run.keys.shard(id)
   redis.call('HSET', key, 'message', message)
-  record_event(run, 'failed_' .. kind, id, worker)
+  record_event(run, 'failed_' .. kind, id, worker, token)
   local how = 'retry'
   if kind == 'host' then
     redis.call('HINCRBY', run.keys.worker(worker), 'host_failures', 1)
@@ -695,7 +698,7 @@ local function release(keys, args)
   end
   make_pending(run, id, held)
   note_ending(run, id, held, token, 'released')
-  record_event(run, 'released', id, worker)
+  record_event(run, 'released', id, worker, token)
   return 'ok'
 end
 
@@ -762,9 +765,13 @@ local function reconcile(keys, args)
     local id, part = args[index], args[index + 1]
     local shard = read_hash(run.keys.shard(id))
     if shard and part ~= '' then
+      if shard.state ~= 'done' then
+        record_event(run, 'found', id)
+      end
       make_done(run, id, shard, part, args[index + 2], args[index + 3])
     elseif shard and shard.state == 'done' then
       make_pending(run, id, shard)
+      record_event(run, 'gone', id)
     end
   end
   return 'ok'
@@ -808,6 +815,7 @@ local function requeue_done(keys, args)
     return 0
   end
   make_pending(run, args[1], shard)
+  record_event(run, 'again', args[1])
   return 1
 end
 

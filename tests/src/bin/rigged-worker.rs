@@ -1,5 +1,5 @@
-//! The worker with an embedder that meets items which kill: what a text says happens when its item is
-//! prepared or embedded. Everything else is the worker's own code, in its children too.
+//! The worker with a rigged embedder, for tests: batches that take a while, so that faults find something to
+//! hit, and items that kill what touches them. Everything else is the worker's own code, in its children too.
 
 use std::collections::HashMap;
 use std::process::ExitCode;
@@ -10,17 +10,24 @@ use worker::embedder::{
     BatchBudget, EmbedError, Embedder, ImageError, ItemError, PreparedImage, PreparedItem,
 };
 
+/// Milliseconds that a batch takes at least.
+const BATCH_TIME: &str = "RIGGED_BATCH_MS";
+
+/// A file whose lines let an item vanish with its machine, one line each time. Children of a worker do not
+/// get the variable.
+const VANISH: &str = "RIGGED_VANISH";
+
 /// Memory that an item takes before it is killed, as a kernel would do at some point.
 const TAKEN: usize = 700 << 20;
 
-/// A file whose presence lets an item vanish with its machine: the children of a worker know nothing of it.
-const VANISH: &str = "POISON_VANISH";
+/// A few items a batch.
+const BUDGET: BatchBudget = BatchBudget(200);
 
 fn main() -> ExitCode {
-    worker::cli::main_with(|inner| Arc::new(Poisoned { inner, deadly: Mutex::default() })).into()
+    worker::cli::main_with(|inner| Arc::new(Rigged::new(inner))).into()
 }
 
-/// How an item kills.
+/// What happens to an item.
 #[derive(Clone, Copy)]
 enum Poison {
     Abort,
@@ -29,9 +36,17 @@ enum Poison {
     Vanish,
 }
 
-struct Poisoned {
+struct Rigged {
     inner: Arc<dyn Embedder>,
+    batch_time: Option<Duration>,
     deadly: Mutex<HashMap<Vec<u32>, Poison>>,
+}
+
+impl Rigged {
+    fn new(inner: Arc<dyn Embedder>) -> Self {
+        let milliseconds = std::env::var(BATCH_TIME).ok().and_then(|text| text.parse().ok());
+        Self { inner, batch_time: milliseconds.map(Duration::from_millis), deadly: Mutex::default() }
+    }
 }
 
 impl Poison {
@@ -67,7 +82,7 @@ fn exhaust() {
     kill_self();
 }
 
-/// The machine vanishes, as often as there are lines in the file that the environment names.
+/// The machine vanishes, as often as there are lines in the file.
 fn vanish() {
     let Some(path) = std::env::var_os(VANISH) else { return };
     let Ok(text) = std::fs::read_to_string(&path) else { return };
@@ -82,13 +97,17 @@ fn kill_self() {
     let _ = std::process::Command::new("kill").args(["-9", &id]).status();
 }
 
-impl Embedder for Poisoned {
+impl Embedder for Rigged {
     fn dim(&self) -> usize {
         self.inner.dim()
     }
 
     fn device(&self) -> String {
         self.inner.device()
+    }
+
+    fn memory(&self) -> u64 {
+        self.inner.memory()
     }
 
     fn prepare_image(&self, bytes: &[u8]) -> Result<PreparedImage, ImageError> {
@@ -118,11 +137,13 @@ impl Embedder for Poisoned {
         if let Some(poison) = poison {
             poison.act();
         }
+        if let Some(time) = self.batch_time {
+            std::thread::park_timeout(time);
+        }
         self.inner.embed(batch)
     }
 
     fn default_budget(&self) -> BatchBudget {
-        // A few items a batch.
-        BatchBudget(200)
+        BUDGET
     }
 }
