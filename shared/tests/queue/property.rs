@@ -1,12 +1,14 @@
 //! The Redis queue against the in-memory one: the same random operations on both, on one clock, and
 //! every answer and every snapshot compared.
 //!
-//! `FLEET_QUEUE_OPERATIONS` sets how many operations are made in all (a few thousand without it).
+//! `FLEET_QUEUE_OPERATIONS` sets how many operations are made at least (100,000 without it). What fails is
+//! shrunk to the fewest operations that still fail, and played once more for a trace of them and their
+//! answers.
 
 use std::time::Duration;
 
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestCaseError, TestRunner};
+use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
 use shared::ids::{ClaimNonce, LeaseToken, ShardId, WorkerId};
 use shared::queue::Clock;
 use shared::queue::memory::MemoryQueue;
@@ -122,43 +124,107 @@ fn fail_kind() -> impl Strategy<Value = FailKind> {
     ]
 }
 
+/// Operations made unless the environment asks for another number.
+const OPERATIONS: usize = 100_000;
+
+/// Servers, each with its own share of the operations.
+const SERVERS: usize = 2;
+
 #[test]
 fn redis_and_memory_agree() {
+    let asked = std::env::var("FLEET_QUEUE_OPERATIONS").ok().and_then(|text| text.parse().ok());
+    let share = asked.unwrap_or(OPERATIONS).div_ceil(SERVERS);
+    let played: Vec<Option<Played>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..SERVERS).map(|_| scope.spawn(|| play(share))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("the thread ends")).collect()
+    });
+    let Some(played) = played.into_iter().collect::<Option<Vec<_>>>() else {
+        return;
+    };
+    let sum = |count: fn(&Played) -> usize| played.iter().map(count).sum::<usize>();
+    println!(
+        "{} operations, {} leases with items too large",
+        sum(|played| played.operations),
+        sum(|played| played.with_too_large)
+    );
+    if let Some(failure) = played.into_iter().find_map(|played| played.failure) {
+        panic!("{failure}");
+    }
+}
+
+/// What a share of the operations came to.
+struct Played {
+    operations: usize,
+    with_too_large: usize,
+    failure: Option<String>,
+}
+
+/// Makes at least so many operations on a server of its own; `None` without one.
+fn play(operations: usize) -> Option<Played> {
     // The clock of the library is a key here: the one function that reads the time is replaced.
     let read_time =
         "local time = redis.call('TIME')\n  return tonumber(time[1]) * 1000000 + tonumber(time[2])";
     assert_eq!(LIBRARY.matches(read_time).count(), 1);
     let library = LIBRARY.replace(read_time, "return tonumber(redis.call('GET', 'test:clock'))");
-    let Some(server) = RedisServer::start(&[]) else {
-        return;
-    };
+    let server = RedisServer::start(&[])?;
     let loaded = redis::cmd("FUNCTION").arg("LOAD").arg(library).exec(&mut server.raw());
     loaded.expect("the functions load");
-
-    let total: usize =
-        std::env::var("FLEET_QUEUE_OPERATIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(6000);
-    // A case has between one operation and the most, half of them on average.
-    let cases = (2 * total).div_ceil(OPERATIONS_PER_CASE) as u32;
-    let config = Config { cases, failure_persistence: None, max_shrink_iters: 2000, ..Config::default() };
     let strategy = prop::collection::vec((operation(), prop::bool::weighted(0.15)), 1..=OPERATIONS_PER_CASE);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let server = &server;
     let (made, with_too_large) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
-    let result = TestRunner::new(config).run(&strategy, |steps| {
+    let case = |steps: Vec<Step>| {
         made.set(made.get() + steps.len());
         runtime.block_on(async {
-            let mut both = Both::new(server).await;
+            let mut both = Both::new(&server).await;
             for step in &steps {
                 both.take(step).await?;
             }
             with_too_large.set(with_too_large.get() + both.with_too_large);
             both.finish().await
         })
-    });
-    println!("{} operations, {} leases with items too large", made.get(), with_too_large.get());
-    if let Err(error) = result {
-        panic!("{error}");
+    };
+    let mut failure = None;
+    while made.get() < operations && failure.is_none() {
+        // A case has between one operation and the most, half of them on average.
+        let cases = (2 * (operations - made.get())).div_ceil(OPERATIONS_PER_CASE) as u32;
+        let config = Config { cases, failure_persistence: None, max_shrink_iters: 2000, ..Config::default() };
+        failure = match TestRunner::new(config).run(&strategy, case) {
+            Ok(()) => None,
+            Err(TestError::Fail(reason, steps)) => Some(runtime.block_on(trace(&server, &steps, &reason))),
+            Err(error) => Some(error.to_string()),
+        };
     }
+    Some(Played { operations: made.get(), with_too_large: with_too_large.get(), failure })
+}
+
+/// The steps, each with its answers, up to the one that fails.
+async fn trace(server: &RedisServer, steps: &[Step], reason: &dyn std::fmt::Display) -> String {
+    let mut both = Both::new(server).await;
+    let mut text = format!("{reason}\nthe fewest operations that fail:\n");
+    for (number, (operation, lost)) in steps.iter().enumerate() {
+        let taken = both.take(&(operation.clone(), *lost)).await;
+        let repeated = if *lost { " (its answer is lost, so it is repeated)" } else { "" };
+        text += &format!("{:>3}. {operation:?}{repeated}\n", number + 1);
+        for (memory, redis) in &both.answers {
+            let (memory, redis) = (plain(memory), plain(redis));
+            text += &if memory == redis {
+                format!("     -> {memory}\n")
+            } else {
+                format!("     -> memory: {memory}\n        redis:  {redis}\n")
+            };
+        }
+        if let Err(error) = taken {
+            return text + &format!("     {error}\n");
+        }
+    }
+    text
+}
+
+/// An answer without what every lease of these tests has alike.
+fn plain(answer: &str) -> String {
+    let mut parts = answer.split("bundle: ");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| text + &part[part.find("token: ").unwrap_or(0)..])
 }
 
 fn settings() -> QueueSettings {
@@ -185,6 +251,8 @@ struct Both {
     steps: u64,
     /// Leases that named items as too large.
     with_too_large: usize,
+    /// What memory and Redis answered to the step in progress.
+    answers: Vec<(String, String)>,
 }
 
 /// The same call on both queues, its answers compared (and once more where the answer is lost).
@@ -201,6 +269,7 @@ macro_rules! on_both {
                 let $queue: &dyn Queue = &$both.redis;
                 $call.await.map_err(|error| error.kind)
             };
+            $both.answers.push((format!("{expected:?}"), format!("{got:?}")));
             prop_assert_eq!(&expected, &got, "memory on the left, Redis on the right");
             answer = got;
             repeats -= 1;
@@ -226,6 +295,7 @@ impl Both {
             nonces: 0,
             steps: 0,
             with_too_large: 0,
+            answers: Vec::new(),
         };
         both.set_time();
         // What a failed case has left.
@@ -242,6 +312,7 @@ impl Both {
     }
 
     async fn take(&mut self, (operation, lost): &Step) -> Result<(), TestCaseError> {
+        self.answers.clear();
         match *operation {
             Operation::Claim { worker, max } => {
                 self.nonces += 1;
