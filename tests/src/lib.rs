@@ -12,4 +12,5 @@ pub mod program;
 pub mod redis;
 pub mod s3;
 pub mod sample;
+pub mod soak;
 pub mod wait;

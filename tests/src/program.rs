@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-/// The folder of the binaries: the one above this test's own.
+/// The folder of the binaries: this program's own, or the one above where that is a test.
 ///
 /// # Panics
 /// When the test does not lie in a target folder.
 fn folder() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    test.parent().unwrap().parent().unwrap().to_path_buf()
+    let program = std::env::current_exe().unwrap();
+    let folder = program.parent().unwrap();
+    if folder.ends_with("deps") { folder.parent().unwrap().to_path_buf() } else { folder.to_path_buf() }
 }
 
 /// A program with its settings, in a working folder.

@@ -44,7 +44,11 @@ pub struct Rule {
 
 impl Rule {
     /// A request that holds all these texts, in this order.
+    ///
+    /// # Panics
+    /// When a text is empty.
     pub fn new(needles: &[&str], fault: Fault) -> Self {
+        assert!(needles.iter().all(|needle| !needle.is_empty()), "every request holds nothing");
         let needles = needles.iter().map(|needle| needle.as_bytes().to_vec()).collect();
         Self { needles, skip: 0, times: 1, fault }
     }

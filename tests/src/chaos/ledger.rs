@@ -25,44 +25,70 @@ pub struct Account {
     pub leases: usize,
     /// Leases that expired.
     pub lost: usize,
-    /// Steps that workers started.
-    pub steps: usize,
+    /// Leases that ended with a part.
+    pub done: usize,
 }
 
-/// Holds the queue's own account against the laws: a shard is leased to one worker at a time, a lease ends
-/// by the worker and token that it was given to, or after its time.
-///
-/// # Panics
-/// With the event that breaks a law.
-pub fn check_queue(server: &RedisServer, run: &str) -> Account {
-    let events = read_events(server, run);
-    let mut open = Open::new();
-    let mut tokens = BTreeSet::new();
-    let mut account = Account::default();
-    for event in &events {
+/// The queue's own account, held against the laws as it grows: a shard is leased to one worker at a time, a
+/// lease ends by the worker and token that it was given to, or after its time.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    open: Open,
+    tokens: BTreeSet<String>,
+    last: Option<String>,
+    account: Account,
+}
+
+impl Ledger {
+    /// Reads what is new since the last time. The queue keeps its last thousand events or so: in a long run
+    /// this must be called often enough.
+    ///
+    /// # Panics
+    /// With the event that breaks a law.
+    pub fn follow(&mut self, server: &RedisServer, run: &str) -> Account {
+        for (id, event) in read_events(server, run, self.last.as_deref()) {
+            self.take(&event);
+            self.last = Some(id);
+        }
+        self.account
+    }
+
+    /// The queue is about to lose its keys: what was leased is not known any more.
+    pub fn forget(&mut self) {
+        self.open.clear();
+    }
+
+    fn take(&mut self, event: &Event) {
         let holder = (event.worker.clone(), event.token.clone());
         match event.name.as_str() {
             "leased" => {
-                assert!(tokens.insert(event.token.clone()), "a token is given twice: {event:?}");
-                let before = open.insert(event.shard.clone(), holder);
+                assert!(self.tokens.insert(event.token.clone()), "a token is given twice: {event:?}");
+                let before = self.open.insert(event.shard.clone(), holder);
                 assert_eq!(before, None, "leased twice at once: {event:?}");
-                account.leases += 1;
+                self.account.leases += 1;
             }
             "lost" => {
                 let late: i64 = event.detail.parse().unwrap();
                 assert!(late >= 0, "a lease was taken before its time: {event:?}");
-                assert_eq!(open.remove(&event.shard), Some(holder), "not the lease that stood: {event:?}");
-                account.lost += 1;
+                let stood = self.open.remove(&event.shard);
+                assert_eq!(stood, Some(holder), "not the lease that stood: {event:?}");
+                self.account.lost += 1;
             }
             "done" | "released" | "failed_retry" | "failed_host" | "failed_out_of_memory" => {
-                assert_eq!(open.remove(&event.shard), Some(holder), "accepted from a stranger: {event:?}");
+                let stood = self.open.remove(&event.shard);
+                assert_eq!(stood, Some(holder), "accepted from a stranger: {event:?}");
+                self.account.done += usize::from(event.name == "done");
             }
             // The store has a part: whatever lease there was is cancelled.
-            "found" => drop(open.remove(&event.shard)),
+            "found" => drop(self.open.remove(&event.shard)),
             _ => {}
         }
     }
-    account
+}
+
+/// The whole account of a run that lost no keys.
+pub fn check_queue(server: &RedisServer, run: &str) -> Account {
+    Ledger::default().follow(server, run)
 }
 
 /// Holds a worker's log against the law that nothing starts past a fence, and counts what was started.
@@ -81,23 +107,26 @@ pub fn check_worker(log: &str) -> usize {
         .count()
 }
 
-fn read_events(server: &RedisServer, run: &str) -> Vec<Event> {
-    let printed = server.cli(&["--json", "XRANGE", &format!("fleet:{{{run}}}:events"), "-", "+"]);
+/// The events after this one, each with its id.
+fn read_events(server: &RedisServer, run: &str, after: Option<&str>) -> Vec<(String, Event)> {
+    let from = after.map_or_else(|| "-".to_owned(), |id| format!("({id}"));
+    let printed = server.cli(&["--json", "XRANGE", &format!("fleet:{{{run}}}:events"), &from, "+"]);
     let entries: Vec<(String, Vec<String>)> = serde_json::from_str(&printed).unwrap();
     entries
         .into_iter()
-        .map(|(_, fields)| {
+        .map(|(id, fields)| {
             let field = |name: &str| {
                 let pair = fields.chunks(2).find(|pair| pair[0] == name);
                 pair.map_or_else(String::new, |pair| pair[1].clone())
             };
-            Event {
+            let event = Event {
                 name: field("event"),
                 shard: field("shard"),
                 worker: field("worker"),
                 token: field("token"),
                 detail: field("detail"),
-            }
+            };
+            (id, event)
         })
         .collect()
 }
@@ -105,6 +134,30 @@ fn read_events(server: &RedisServer, run: &str) -> Vec<Event> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn event(name: &str, worker: &str, token: &str, detail: &str) -> Event {
+        let [name, shard, worker, token, detail] = [name, "1", worker, token, detail].map(str::to_owned);
+        Event { name, shard, worker, token, detail }
+    }
+
+    #[test]
+    fn every_breach_of_the_third_law_is_found() {
+        let holds = |events: &[Event]| {
+            let mut ledger = Ledger::default();
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                events.iter().for_each(|event| ledger.take(event))
+            }))
+            .is_ok()
+        };
+        let leased = event("leased", "a", "1", "");
+        assert!(holds(&[leased.clone(), event("lost", "a", "1", "7"), event("leased", "b", "2", "")]));
+        assert!(holds(&[leased.clone(), event("found", "", "", ""), event("gone", "", "", "")]));
+        assert!(!holds(&[leased.clone(), event("leased", "b", "2", "")]), "twice at once");
+        assert!(!holds(&[leased.clone(), event("done", "a", "1", ""), leased.clone()]), "a token twice");
+        assert!(!holds(&[leased.clone(), event("lost", "a", "1", "-7")]), "before its time");
+        assert!(!holds(&[leased.clone(), event("done", "b", "1", "")]), "by a stranger");
+        assert!(!holds(&[leased, event("done", "a", "2", "")]), "with another token");
+    }
 
     #[test]
     fn a_step_past_its_fence_is_found() {

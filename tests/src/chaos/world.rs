@@ -159,7 +159,7 @@ impl World {
     /// When no folder can be made.
     pub fn with(seed: u64, name: &str, redis: RedisServer, s3: Option<&S3Server>) -> Self {
         let folder = TempDir::new().unwrap();
-        write_items(folder.path());
+        write_items(folder.path(), ITEMS);
         let queue = Proxy::start(redis.port());
         let store_proxy = s3.map(|server| Proxy::start(server.port()));
         let environment = match (s3, &store_proxy) {
@@ -285,17 +285,19 @@ impl World {
         serde_json::from_str(&printed).unwrap()
     }
 
-    /// Waits until so many shards are done, as the queue's own keys say.
+    /// Waits until so many shards are done.
     pub fn wait_for_done(&self, shards: u64) {
+        until("finished shards", || self.done().filter(|done| *done >= shards));
+    }
+
+    /// How many shards are done, as the queue's own keys say; `None` where it does not answer.
+    pub fn done(&self) -> Option<u64> {
         // In one step, or a shard on its way from one set to another is counted twice or not at all.
         let script = "local open = 0 for _, state in ipairs({'pending', 'leased', 'delayed', 'dead'}) do \
                       open = open + redis.call('ZCARD', ARGV[1] .. state) end \
                       return redis.call('ZCARD', ARGV[1] .. 'shards') - open";
         let keys = format!("fleet:{{{}}}:", self.run_id());
-        until("finished shards", || {
-            let done = self.redis.borrow().cli(&["EVAL_RO", script, "0", &keys]);
-            (done.parse::<u64>().ok()? >= shards).then_some(())
-        });
+        self.redis.borrow().cli(&["EVAL_RO", script, "0", &keys]).parse().ok()
     }
 
     /// Waits until a fault has struck.
@@ -374,11 +376,17 @@ impl World {
 
 impl Work {
     fn hash() -> Self {
+        Self::of(ITEMS, SHARD_SIZE)
+    }
+
+    /// So many items for the hash embedder; the file must be written ([`write_items`]). Its arrays are known
+    /// for [`ITEMS`] alone.
+    pub fn of(items: u64, shard_size: u64) -> Self {
         let plan = ["--items", "items.jsonl", "--model", "hash:64", "--shard-size"].map(str::to_owned);
         Self {
-            plan: plan.into_iter().chain([SHARD_SIZE.to_string()]).collect(),
-            items: ITEMS,
-            shards: SHARDS,
+            plan: plan.into_iter().chain([shard_size.to_string()]).collect(),
+            items,
+            shards: items.div_ceil(shard_size),
             worker: Vec::new(),
             undisturbed: Box::new(undisturbed),
         }
@@ -427,7 +435,7 @@ fn read(log: &Path) -> String {
 }
 
 /// Texts of several lengths, items with missing images, and some that cannot be embedded.
-fn write_items(folder: &Path) {
+pub fn write_items(folder: &Path, items: u64) {
     let item = |number: u64| match number % 16 {
         5 => serde_json::json!({"id": number, "text": format!("문항 {number}"), "images": ["none.png"]}),
         11 => serde_json::json!({"id": number, "text": "", "images": ["none.png"]}),
@@ -435,7 +443,7 @@ fn write_items(folder: &Path) {
             serde_json::json!({"id": number, "text": format!("문항 {number} {}", "가나다 ".repeat(kind as usize))})
         }
     };
-    let lines: Vec<String> = (0..ITEMS).map(|number| item(number).to_string()).collect();
+    let lines: Vec<String> = (0..items).map(|number| item(number).to_string()).collect();
     std::fs::write(folder.join("items.jsonl"), lines.join("\n")).unwrap();
 }
 
@@ -444,7 +452,7 @@ fn undisturbed() -> &'static Arrays {
     static ARRAYS: OnceLock<Arrays> = OnceLock::new();
     ARRAYS.get_or_init(|| {
         let folder = TempDir::new().unwrap();
-        write_items(folder.path());
+        write_items(folder.path(), ITEMS);
         let out = folder.path().join("e.npz");
         let _ = Program::coordinator(folder.path())
             .args(["run", "--items", "items.jsonl", "--model", "hash:64", "--device", "cpu"])
