@@ -54,6 +54,11 @@ impl Proxy {
         lock(&self.shared.rules).push(rule);
     }
 
+    /// Takes all faults back.
+    pub fn mend(&self) {
+        lock(&self.shared.rules).clear();
+    }
+
     /// How many requests were struck by a fault.
     pub fn struck(&self) -> u64 {
         self.shared.struck.load(Ordering::SeqCst)

@@ -17,6 +17,7 @@ pub const SCENARIOS: &[Scenario] = scenarios![
     redis_flushed,
     redis_functions_deleted,
     redis_restored_from_a_stale_copy,
+    done_shard_that_still_stands_among_the_leased,
     redis_that_evicts_is_refused,
     redis_out_of_memory_for_a_while,
     connections_killed_by_the_server,
@@ -151,6 +152,27 @@ fn restore(world: &World, keys: &[(String, String)]) {
     arguments.extend(keys.iter().map(|(key, _)| key.as_str()));
     arguments.extend(keys.iter().map(|(_, hex)| hex.as_str()));
     assert_eq!(world.redis.borrow().cli(&arguments), "restored");
+}
+
+/// What a backup that was half restored leaves behind: the reaper must not take a finished shard for an
+/// expired lease.
+fn done_shard_that_still_stands_among_the_leased(seed: u64) -> Result<(), Missing> {
+    let world = World::on_a_folder(seed, "reaper")?;
+    let workers = vec![world.worker(), world.worker()];
+    world.wait_for_done(world.between(1, 6));
+    let run = world.run_id();
+    let done = world.files("parts")[0].file_name().unwrap().to_str().unwrap()[..6].to_owned();
+    let key = |name: &str| format!("fleet:{{{run}}}:{name}");
+    let cli = |arguments: &[&str]| world.redis.borrow().cli(arguments);
+    until("its completion", || {
+        (cli(&["HGET", &key(&format!("shard:{done}")), "state"]) == "done").then_some(())
+    });
+    assert_eq!(cli(&["ZADD", &key("leased"), "1", &done]), "1");
+    // The next claim reaps, and repairs what it finds.
+    until("a repair", || cli(&["ZSCORE", &key("leased"), &done]).is_empty().then_some(()));
+    assert_eq!(cli(&["HGET", &key(&format!("shard:{done}")), "state"]), "done");
+    world.finish_with(workers);
+    Ok(())
 }
 
 fn redis_that_evicts_is_refused(seed: u64) -> Result<(), Missing> {

@@ -2,7 +2,7 @@
 
 use tests::chaos::fault::{Fault, Rule};
 use tests::chaos::proxy::Proxy;
-use tests::chaos::world::{LEASE, Missing, Victim, World};
+use tests::chaos::world::{LEASE, Missing, SHARDS, Victim, World};
 use tests::wait::until;
 
 use crate::runner::Scenario;
@@ -21,6 +21,7 @@ pub const SCENARIOS: &[Scenario] = scenarios![
     all_workers_killed_at_once,
     worker_stopped_past_its_lease_while_it_embeds,
     worker_stopped_past_its_lease_before_its_part_arrives,
+    worker_completes_with_its_own_older_token,
     worker_told_to_stop_gives_its_leases_back,
 ];
 
@@ -137,6 +138,20 @@ fn worker_stopped_past_its_lease_before_its_part_arrives(seed: u64) -> Result<()
     wait_for_lost_lease(&world);
     zombie.process.signal("CONT");
     world.finish_with(vec![zombie, other]);
+    Ok(())
+}
+
+/// Its beats are lost, its upload is late, and meanwhile it claims the same shard again: the older token must
+/// not end the newer lease, though worker and shard are the same.
+fn worker_completes_with_its_own_older_token(seed: u64) -> Result<(), Missing> {
+    let world = World::on_s3(seed, "own-token")?;
+    world.queue.add(Rule::new(&["fleet_v2_beat"], Fault::CutBefore).times(u64::MAX));
+    let last = format!("/parts/{:06}-", SHARDS - 1);
+    world.store_proxy().add(Rule::new(&["PUT ", &last], Fault::Delay(LEASE * 2)));
+    let worker = world.worker();
+    worker.says("the lease was lost before its part was uploaded");
+    world.queue.mend();
+    world.finish_with(vec![worker]);
     Ok(())
 }
 
