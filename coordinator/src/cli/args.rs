@@ -1,8 +1,10 @@
 //! Arguments that several commands share, and their resolution: flag, environment, settings file.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use shared::ids::RunId;
-use shared::settings::{FileSettings, QueueUrl, environment};
+use shared::settings::{FileSettings, QueueAddress, QueueUrl, TlsFlags, environment};
 use shared::store::Store;
 
 use crate::failure::Failure;
@@ -52,17 +54,39 @@ pub struct QueueArgs {
     /// The queue: redis:// or rediss://
     #[arg(long, env = environment::QUEUE, value_name = "URL", hide_env_values = true)]
     pub queue: Option<QueueUrl>,
+    #[command(flatten)]
+    pub tls: TlsArgs,
+}
+
+/// TLS of a rediss:// queue. The environment variables also take PEM text, so they are read where the
+/// settings are resolved.
+#[derive(Debug, Clone, Args)]
+pub struct TlsArgs {
+    /// PEM file of the only CA to trust for rediss:// [env: FLEET_QUEUE_CA, also as PEM text]
+    #[arg(long, value_name = "FILE", allow_hyphen_values = true)]
+    queue_ca: Option<PathBuf>,
+    /// PEM file of the certificate to show to the queue [env: FLEET_QUEUE_CERT, also as PEM text]
+    #[arg(long, value_name = "FILE", allow_hyphen_values = true)]
+    queue_cert: Option<PathBuf>,
+    /// PEM file of that certificate's private key [env: FLEET_QUEUE_KEY, also as PEM text]
+    #[arg(long, value_name = "FILE", allow_hyphen_values = true)]
+    queue_key: Option<PathBuf>,
 }
 
 impl QueueArgs {
     /// The queue as named, if it is.
-    pub fn url(&self, file: &FileSettings) -> Option<QueueUrl> {
-        self.queue.clone().or_else(|| file.queue.clone())
+    pub fn address(&self, file: &FileSettings) -> Result<Option<QueueAddress>, Failure> {
+        let Some(url) = self.queue.clone().or_else(|| file.queue.clone()) else {
+            return Ok(None);
+        };
+        let TlsArgs { queue_ca, queue_cert, queue_key } = self.tls.clone();
+        let flags = TlsFlags { ca: queue_ca, certificate: queue_cert, key: queue_key };
+        Ok(Some(QueueAddress::resolve(url, &flags, file)?))
     }
 
     /// The queue as named.
-    pub fn required(&self, file: &FileSettings) -> Result<QueueUrl, Failure> {
-        self.url(file).ok_or_else(|| {
+    pub fn required(&self, file: &FileSettings) -> Result<QueueAddress, Failure> {
+        self.address(file)?.ok_or_else(|| {
             Failure::usage("no queue: pass --queue redis://..., set FLEET_QUEUE, or write queue = \"...\" into embed-fleet.toml")
         })
     }

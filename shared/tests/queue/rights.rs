@@ -3,7 +3,7 @@
 use shared::queue::redis::mask_url;
 use shared::queue::{ClaimReply, Queue, QueueErrorKind, QueueSettings};
 
-use crate::common::redis_server::{RedisServer, queue_at};
+use crate::common::redis_server::{RedisServer, address_of, queue_at};
 use crate::{claim, lease, part, shards, worker};
 
 #[tokio::test]
@@ -105,44 +105,11 @@ async fn memory_shortage_stops_new_shards_but_not_the_end_of_leases() {
         ..Default::default()
     };
     let run = "full".parse().unwrap();
-    let impatient = shared::queue::redis::RedisQueue::connect(&server.url(), &run, options).unwrap();
+    let impatient =
+        shared::queue::redis::RedisQueue::connect(&address_of(&server.url()), &run, options).unwrap();
     let error = claim(&impatient, "a", 1).await.unwrap_err();
     assert_eq!(error.kind, QueueErrorKind::Unreachable, "waiting may help: {error}");
     let reply = queue.complete(&worker("a"), held.shard, held.token, &part(held.shard)).await.unwrap();
     assert_eq!(reply, shared::queue::CompleteReply::Ok);
     queue.forget().await.unwrap();
-}
-
-/// A certificate that nobody vouches for ends in an error that says so.
-#[tokio::test]
-async fn tls_checks_the_certificate() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name).display().to_string();
-    let (key, certificate) = (path("key.pem"), path("certificate.pem"));
-    let made = std::process::Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"])
-        .args(["-keyout", &key, "-out", &certificate])
-        .output();
-    if !made.is_ok_and(|output| output.status.success()) {
-        println!("skipped: no openssl on this machine");
-        return;
-    }
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port().to_string();
-    drop(listener);
-    let files = ["--tls-cert-file", &certificate, "--tls-key-file", &key];
-    let tls = ["--tls-port", &port, "--tls-auth-clients", "no"];
-    let Some(_server) = RedisServer::start(&[&tls[..], &files[..]].concat()) else {
-        return;
-    };
-    let options = shared::queue::redis::RedisOptions {
-        give_up_after: std::time::Duration::from_millis(500),
-        ..Default::default()
-    };
-    let url = format!("rediss://localhost:{port}/0");
-    let run = "tls".parse().unwrap();
-    let queue = shared::queue::redis::RedisQueue::connect(&url, &run, options).unwrap();
-    let error = claim(&queue, "a", 1).await.unwrap_err();
-    assert_eq!(error.kind, QueueErrorKind::Unreachable);
-    assert!(error.to_string().contains("ertificate"), "{error}");
 }

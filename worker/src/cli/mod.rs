@@ -3,6 +3,7 @@
 mod bench;
 mod check;
 mod embed;
+mod queue;
 mod work;
 
 use std::io::IsTerminal as _;
