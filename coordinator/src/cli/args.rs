@@ -55,7 +55,7 @@ pub struct QueueArgs {
     #[arg(long, env = environment::QUEUE, value_name = "URL", hide_env_values = true)]
     pub queue: Option<QueueUrl>,
     #[command(flatten)]
-    pub tls: TlsArgs,
+    tls: TlsArgs,
 }
 
 /// TLS of a rediss:// queue. The environment variables also take PEM text, so they are read where the
@@ -63,14 +63,14 @@ pub struct QueueArgs {
 #[derive(Debug, Clone, Args)]
 pub struct TlsArgs {
     /// PEM file of the only CA to trust for rediss:// [env: FLEET_QUEUE_CA, also as PEM text]
-    #[arg(long, value_name = "FILE", allow_hyphen_values = true)]
-    queue_ca: Option<PathBuf>,
+    #[arg(long = "queue-ca", value_name = "FILE", allow_hyphen_values = true)]
+    ca: Option<PathBuf>,
     /// PEM file of the certificate to show to the queue [env: FLEET_QUEUE_CERT, also as PEM text]
-    #[arg(long, value_name = "FILE", allow_hyphen_values = true)]
-    queue_cert: Option<PathBuf>,
+    #[arg(long = "queue-cert", value_name = "FILE", allow_hyphen_values = true)]
+    certificate: Option<PathBuf>,
     /// PEM file of that certificate's private key [env: FLEET_QUEUE_KEY, also as PEM text]
-    #[arg(long, value_name = "FILE", allow_hyphen_values = true)]
-    queue_key: Option<PathBuf>,
+    #[arg(long = "queue-key", value_name = "FILE", allow_hyphen_values = true)]
+    key: Option<PathBuf>,
 }
 
 impl QueueArgs {
@@ -79,8 +79,8 @@ impl QueueArgs {
         let Some(url) = self.queue.clone().or_else(|| file.queue.clone()) else {
             return Ok(None);
         };
-        let TlsArgs { queue_ca, queue_cert, queue_key } = self.tls.clone();
-        let flags = TlsFlags { ca: queue_ca, certificate: queue_cert, key: queue_key };
+        let TlsArgs { ca, certificate, key } = self.tls.clone();
+        let flags = TlsFlags { ca, certificate, key };
         Ok(Some(QueueAddress::resolve(url, &flags, file)?))
     }
 

@@ -1,11 +1,13 @@
 //! The command line: arguments to library calls, answers to text, failures to exit codes.
 
+mod acl;
 mod args;
 mod check;
 mod control;
 mod input;
 mod merge;
 mod plan;
+mod private_file;
 mod resume;
 mod run;
 mod status;
@@ -55,6 +57,8 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Remove the run from the queue; the store is left alone
     Forget(control::ControlArgs),
+    /// Make a user of the queue that may work on one run and do nothing else
+    QueueAcl(acl::AclArgs),
 }
 
 /// Parses the command line, runs the command, and says how it ended.
@@ -139,6 +143,7 @@ async fn run(command: Command, stop: CancellationToken) -> Result<ExitCode, Fail
         Command::Merge(args) => merge::merge(args, &file).await,
         Command::Verify(args) => verify::verify(args, &file).await,
         Command::Forget(args) => control::forget(args, &file).await,
+        Command::QueueAcl(args) => acl::acl(args, &file).await,
     }
 }
 

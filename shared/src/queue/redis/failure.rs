@@ -53,6 +53,9 @@ const RIGHTS: [&str; 4] = ["NOPERM", "NOAUTH", "WRONGPASS", "DENIED"];
 /// How a server refuses a command of more than ten words from somebody who gave no password.
 const WITHOUT_PASSWORD: &str = "unauthenticated";
 
+/// How a server refuses a command inside a function to a user who may not run it.
+const WITHIN_FUNCTION: &str = "The user executing the script can't";
+
 /// Sorts an error of the client library.
 pub(super) fn kind_of(error: &RedisError) -> QueueErrorKind {
     if tls::is_refusal(error) {
@@ -66,7 +69,7 @@ pub(super) fn kind_of(error: &RedisError) -> QueueErrorKind {
     let code = error.code().unwrap_or_default();
     if PASSING.contains(&code) {
         QueueErrorKind::Unreachable
-    } else if RIGHTS.contains(&code) || says(error, WITHOUT_PASSWORD) {
+    } else if RIGHTS.contains(&code) || says(error, WITHOUT_PASSWORD) || says(error, WITHIN_FUNCTION) {
         QueueErrorKind::Refused
     } else if says(error, "Function not found") {
         QueueErrorKind::FunctionsMissing

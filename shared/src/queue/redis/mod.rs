@@ -9,6 +9,7 @@
 //! A coordinator calls [`RedisQueue::check_server`] and [`RedisQueue::load_functions`] first; a worker
 //! needs neither, nor the rights to do so.
 
+pub mod acl;
 mod failure;
 mod link;
 mod options;
