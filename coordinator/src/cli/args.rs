@@ -39,7 +39,8 @@ impl StoreArgs {
         self.run.clone().or_else(|| file.run.clone())
     }
 
-    fn url(&self, file: &FileSettings) -> Result<String, Failure> {
+    /// The store as named.
+    pub fn url(&self, file: &FileSettings) -> Result<String, Failure> {
         self.store.clone().or_else(|| file.store.clone()).ok_or_else(|| {
             Failure::usage(
                 "no store: pass --store, set FLEET_STORE, or write store = \"...\" into embed-fleet.toml",

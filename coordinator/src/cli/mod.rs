@@ -9,6 +9,7 @@ mod merge;
 mod plan;
 mod private_file;
 mod resume;
+mod rights;
 mod run;
 mod status;
 mod verify;

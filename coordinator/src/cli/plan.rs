@@ -11,6 +11,7 @@ use shared::store::Store;
 
 use super::args::{QueueArgs, StoreArgs};
 use super::input::InputArgs;
+use super::rights;
 use crate::context::queue_of;
 use crate::failure::Failure;
 use crate::merge::Run;
@@ -72,6 +73,9 @@ pub struct PlanArgs {
     /// How shards are cut
     #[arg(long, default_value = "count", value_enum)]
     balance: Balance,
+    /// Sign URLs for workers without credentials, for so long (1m to 7d), and write RUN.worker.env with them; S3 only
+    #[arg(long, value_name = "TIME", value_parser = rights::lasting)]
+    signed_urls: Option<Duration>,
 }
 
 impl EmbeddingArgs {
@@ -184,8 +188,14 @@ pub async fn plan(args: PlanArgs, file: &FileSettings) -> Result<ExitCode, Failu
     let model = args.embedding.model(file)?;
     args.input.resolve()?;
     let queue = args.queue.address(file)?.filter(|address| !address.url().is_memory());
+    if let Some(lasts) = args.signed_urls {
+        rights::check_store(&args.store.url(file)?, lasts)?;
+    }
     let store = args.store.open_or_create(file)?;
     let mut resolved = resolve_model(&model, &store).await?;
+    if let Some(lasts) = args.signed_urls {
+        rights::check_model(&resolved.record, lasts)?;
+    }
     if args.push_model {
         let ModelRef::Folder(folder) = &model else {
             return Err(Failure::usage("--push-model is for a model in a folder"));
@@ -196,6 +206,9 @@ pub async fn plan(args: PlanArgs, file: &FileSettings) -> Result<ExitCode, Failu
     }
     let request = args.embedding.request(&args.input, resolved, Dtype::Bf16, &args.store, file)?;
     let Planned { plan, shards, new } = plan_with_progress(&store, request).await?;
+    if let Some(lasts) = args.signed_urls {
+        rights::write(&store, &args.store.url(file)?, &plan, &shards, lasts).await?;
+    }
     if let Some(address) = queue {
         fill_queue(&address, run_of(&store, &plan, shards)?, new).await?;
     }

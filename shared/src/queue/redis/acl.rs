@@ -215,7 +215,10 @@ impl AccessList {
         match self.link.call("saving the users", &command).await {
             Ok(_) => Ok(Kept::Saved),
             Err(error) if error.is_transient() => Err(error),
-            Err(error) => Ok(Kept::Forgotten(error.message)),
+            Err(error) => {
+                let said = error.source.as_ref().map(ToString::to_string);
+                Ok(Kept::Forgotten(said.unwrap_or(error.message)))
+            }
         }
     }
 
