@@ -11,4 +11,5 @@ pub mod program;
 pub mod redis;
 pub mod s3;
 pub mod sample;
+pub mod seaweed;
 pub mod wait;
