@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 pub mod checkpoint;
+pub mod http;
 pub mod hub;
 pub mod npz;
 pub mod program;
@@ -12,4 +13,5 @@ pub mod redis;
 pub mod s3;
 pub mod sample;
 pub mod seaweed;
+pub mod tls;
 pub mod wait;

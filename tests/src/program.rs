@@ -133,6 +133,11 @@ impl Running {
         let _ = self.0.wait();
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     /// Sends a signal by name, for instance `TERM` or `STOP`.
     ///
     /// # Panics

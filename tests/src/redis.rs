@@ -1,8 +1,10 @@
 //! A redis-server of a test's own: free port, folder of its own, gone on drop.
 
+use std::collections::BTreeSet;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 
 use tempfile::TempDir;
 
@@ -13,6 +15,7 @@ pub struct RedisServer {
     port: u16,
     child: Option<Child>,
     folder: TempDir,
+    arguments: Vec<String>,
 }
 
 impl RedisServer {
@@ -21,12 +24,21 @@ impl RedisServer {
     /// # Panics
     /// When it is there and does not start.
     pub fn start() -> Option<Self> {
+        Self::start_with(&[])
+    }
+
+    /// The same with further arguments.
+    ///
+    /// # Panics
+    /// When it is there and does not start.
+    pub fn start_with(arguments: &[&str]) -> Option<Self> {
         if Command::new("redis-server").arg("--version").stdout(Stdio::null()).status().is_err() {
             eprintln!("skipped: redis-server is not installed");
             return None;
         }
         let port = free_port();
-        let mut server = Self { port, child: None, folder: tempfile::tempdir().unwrap() };
+        let arguments = arguments.iter().map(ToString::to_string).collect();
+        let mut server = Self { port, child: None, folder: tempfile::tempdir().unwrap(), arguments };
         server.start_again();
         Some(server)
     }
@@ -55,7 +67,7 @@ impl RedisServer {
     /// # Panics
     /// When it does not start.
     pub fn start_again(&mut self) {
-        let child = spawn(self.port, self.folder.path());
+        let child = spawn(self.port, self.folder.path(), &self.arguments);
         self.child = Some(child);
         until("redis-server to listen", || TcpStream::connect(("127.0.0.1", self.port)).ok());
     }
@@ -77,21 +89,30 @@ impl Drop for RedisServer {
     }
 }
 
-fn spawn(port: u16, folder: &Path) -> Child {
+fn spawn(port: u16, folder: &Path, arguments: &[String]) -> Child {
     let port = port.to_string();
     Command::new("redis-server")
         .args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
         .args(["--maxmemory-policy", "noeviction", "--dir"])
         .arg(folder)
+        .args(arguments)
         .stdout(Stdio::null())
         .spawn()
         .unwrap()
 }
 
-/// A port nobody listens on now.
+/// A port nobody listens on now, and that no other test of this process was given: a server takes a
+/// moment to bind its own.
 ///
 /// # Panics
 /// When loopback has none.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().unwrap();
+    loop {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        if given.insert(port) {
+            return port;
+        }
+    }
 }

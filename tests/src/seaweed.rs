@@ -1,13 +1,12 @@
 //! An S3 server that checks signatures and policies: SeaweedFS, from the Python that `infra/test` prepares.
 
 use std::fs::File;
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
+use crate::http;
 use crate::redis::free_port;
 use crate::s3::python;
 use crate::wait::until;
@@ -64,7 +63,7 @@ impl SeaweedServer {
 
     /// The status and the body of a GET of this path and query; `None` without an answer.
     pub fn get(&self, path: &str) -> Option<(u16, String)> {
-        self.ask(&format!("GET {path}"), "", &[])
+        text(http::ask(self.port, &format!("GET {path}"), "", &[])?)
     }
 
     /// The status and the body of an answer to a form with these fields and a file.
@@ -80,23 +79,12 @@ impl SeaweedServer {
         body.extend_from_slice(file);
         body.extend_from_slice(b"\r\n--line--\r\n");
         let kind = "Content-Type: multipart/form-data; boundary=line\r\n";
-        self.ask(&format!("POST {path}"), kind, &body)
+        text(http::ask(self.port, &format!("POST {path}"), kind, &body)?)
     }
+}
 
-    fn ask(&self, what: &str, headers: &str, body: &[u8]) -> Option<(u16, String)> {
-        let mut connection = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
-        let (port, length) = (self.port, body.len());
-        let head = format!(
-            "{what} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n"
-        );
-        connection.write_all(&[head.as_bytes(), body].concat()).ok()?;
-        let mut answer = Vec::new();
-        connection.read_to_end(&mut answer).ok()?;
-        let answer = String::from_utf8_lossy(&answer).into_owned();
-        let status = answer.split(' ').nth(1)?.parse().ok()?;
-        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-        Some((status, body.to_owned()))
-    }
+fn text((status, body): (u16, Vec<u8>)) -> Option<(u16, String)> {
+    Some((status, String::from_utf8(body).ok()?))
 }
 
 impl Drop for SeaweedServer {

@@ -18,7 +18,7 @@ use std::io::IsTerminal as _;
 
 use clap::{Parser, Subcommand};
 use shared::exit::ExitCode;
-use shared::settings::{FileSettings, environment};
+use shared::settings::{FileSettings, environment, log_filter};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -158,8 +158,9 @@ fn report(failure: &Failure) -> ExitCode {
 }
 
 fn start_log() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env(environment::LOG)
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    let asked = std::env::var(environment::LOG).unwrap_or_else(|_| "warn".to_owned());
+    let filter = tracing_subscriber::EnvFilter::try_new(log_filter(&asked))
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(log_filter("warn")));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

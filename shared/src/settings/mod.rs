@@ -3,6 +3,7 @@
 
 mod duration;
 mod embedding;
+mod log;
 mod pem;
 mod queue;
 
@@ -11,6 +12,7 @@ pub use embedding::{
     DEFAULT_INSTRUCTION, DEFAULT_MAX_LENGTH, DEFAULT_MAX_PIXELS, EmbeddingChoices, InvalidSetting, MIN_DIM,
     MIN_PIXELS,
 };
+pub use log::log_filter;
 pub use pem::{Certificates, ClientIdentity, PemError, PemSetting};
 pub use queue::{QueueAddress, TlsFlags};
 
@@ -41,7 +43,7 @@ pub mod environment {
     pub const RUN: &str = "FLEET_RUN";
     /// The model.
     pub const MODEL: &str = "FLEET_MODEL";
-    /// What to log, as a filter of the `tracing` crate.
+    /// What to log, as a filter of the `tracing` crate; see [`super::log_filter`].
     pub const LOG: &str = "FLEET_LOG";
 }
 

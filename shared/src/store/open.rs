@@ -151,7 +151,8 @@ fn signed_base(url: &Url) -> Option<String> {
     let mut words = url.path().rsplitn(5, '/');
     let (name, access, _run, runs) = (words.next()?, words.next()?, words.next()?, words.next()?);
     let prefix = words.next()?;
-    if runs != super::layout::RUNS || access != super::layout::ACCESS || !name.ends_with(".json") {
+    if runs != super::layout::RUNS || access != super::layout::ACCESS || name.strip_suffix(".json").is_none()
+    {
         return None;
     }
     let mut base = url.clone();

@@ -1,5 +1,8 @@
 //! Servers that would lose shards, and callers with few rights.
 
+// Helpers of tests are not seen as tests by this lint.
+#![allow(clippy::unwrap_used)]
+
 use std::time::Duration;
 
 use shared::ids::{ClaimNonce, RunId};

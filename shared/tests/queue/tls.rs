@@ -1,5 +1,8 @@
 //! `rediss://` against a real server with TLS: whom the client trusts and what it shows.
 
+// Helpers of tests are not seen as tests by this lint.
+#![allow(clippy::unwrap_used)]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;

@@ -11,7 +11,7 @@ use std::io::IsTerminal as _;
 use clap::{Parser, Subcommand};
 use shared::exit::ExitCode;
 use shared::queue::QueueError;
-use shared::settings::{FileSettings, SettingsError, environment};
+use shared::settings::{FileSettings, SettingsError, environment, log_filter};
 use shared::store::StoreError;
 
 /// Claims shards of a run, embeds their items, and uploads the parts.
@@ -76,8 +76,9 @@ impl From<std::io::Error> for Failure {
 /// Parses the command line, runs the command, and says how it ended.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter = tracing_subscriber::EnvFilter::try_from_env(environment::LOG)
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let asked = std::env::var(environment::LOG).unwrap_or_else(|_| "info".to_owned());
+    let filter = tracing_subscriber::EnvFilter::try_new(log_filter(&asked))
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(log_filter("info")));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

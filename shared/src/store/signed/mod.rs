@@ -70,16 +70,7 @@ impl SignedStore {
 
     async fn read_root(&self) -> Result<AccessRoot, Refusal> {
         let bytes = self.http.get_small(&self.place, MOST_ROOT_BYTES).await?;
-        self.checked(&self.place, &bytes)
-    }
-
-    /// A document whose content is what its name says.
-    fn checked<T: serde::de::DeserializeOwned>(&self, url: &SignedUrl, bytes: &Bytes) -> Result<T, Refusal> {
-        let name = url.expose().path().rsplit('/').next().unwrap_or_default();
-        if name.strip_suffix(".json") != Some(Sha16::of(bytes).as_str()) {
-            return Err(Refusal::Damaged(url.to_string()));
-        }
-        document::parse(bytes).map_err(|source| Refusal::Document { place: url.to_string(), source })
+        checked(&self.place, &bytes)
     }
 
     /// The object that may be read under this key.
@@ -106,7 +97,7 @@ impl SignedStore {
             return Ok(page);
         }
         let bytes = self.http.get(&link.page.url, link.page.bytes.min(MOST_ROOT_BYTES)).await?;
-        let page: Arc<AccessPage> = Arc::new(self.checked(&link.page.url, &bytes)?);
+        let page: Arc<AccessPage> = Arc::new(checked(&link.page.url, &bytes)?);
         let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
         if pages.len() == PAGES_KEPT {
             pages.pop_front();
@@ -132,6 +123,15 @@ impl SignedStore {
         }
         self.http.post(&root.upload, &format!("{}{name}", root.upload.key_prefix), body).await
     }
+}
+
+/// A document whose content is what its name says.
+fn checked<T: serde::de::DeserializeOwned>(url: &SignedUrl, bytes: &Bytes) -> Result<T, Refusal> {
+    let name = url.expose().path().rsplit('/').next().unwrap_or_default();
+    if name.strip_suffix(".json") != Some(Sha16::of(bytes).as_str()) {
+        return Err(Refusal::Damaged(url.to_string()));
+    }
+    document::parse(bytes).map_err(|source| Refusal::Document { place: url.to_string(), source })
 }
 
 /// The bytes asked for, of an object of this size.
@@ -184,6 +184,10 @@ impl ObjectStore for SignedStore {
             meta: ObjectMeta {
                 location: location.clone(),
                 // Nobody asks, and the documents do not say.
+                #[expect(
+                    clippy::default_trait_access,
+                    reason = "its type is of a crate that nothing else here needs"
+                )]
                 last_modified: Default::default(),
                 size: object.bytes,
                 e_tag: None,

@@ -1,5 +1,8 @@
 //! Signed rights against a stand-in server that counts, breaks off and refuses.
 
+// Helpers of tests are not seen as tests by this lint.
+#![allow(clippy::unwrap_used)]
+
 use std::collections::{BTreeMap, HashMap};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
