@@ -142,3 +142,78 @@ fn most_bytes(grant: &Grant<'_>) -> u64 {
     let vectors = items.saturating_mul(u64::from(grant.plan.embedding.dim)).saturating_mul(4);
     vectors.saturating_add(bundle.saturating_mul(4)).saturating_add(PART_EXTRAS)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use shared::plan::{Dtype, FleetSettings, NUMERICS_VERSION, PLAN_VERSION, PlanCounts};
+    use shared::settings::EmbeddingChoices;
+
+    use super::*;
+
+    fn plan() -> Plan {
+        Plan {
+            version: PLAN_VERSION,
+            run: "r".parse().unwrap(),
+            created_at: "2026-01-01T00:00:00Z".to_owned(),
+            fingerprint: String::new(),
+            numerics_version: NUMERICS_VERSION,
+            model: ModelRecord::hash(64),
+            embedding: EmbeddingChoices::default().resolve(Dtype::F32, 64).unwrap(),
+            fleet: FleetSettings { shard_size: 1, lease_seconds: 60.0 },
+            counts: PlanCounts::default(),
+            shards_sha256: String::new(),
+        }
+    }
+
+    fn shard(id: u64) -> ShardRecord {
+        ShardRecord {
+            id: ShardId(id),
+            bundle: format!("{}-0123456789abcdef.tar", ShardId(id)),
+            items: 7,
+            bytes: id,
+            ids_sha256: String::new(),
+        }
+    }
+
+    fn signing() -> Signing {
+        let settings =
+            [("aws_access_key_id", "key"), ("aws_secret_access_key", "secret"), ("aws_region", "r")];
+        Signing::open_with("s3://bucket/prefix", Duration::from_secs(600), settings).unwrap()
+    }
+
+    async fn read(store: &Store, url: &SignedUrl) -> serde_json::Value {
+        let key = url.expose().path().split_once("/prefix/").unwrap().1.to_owned();
+        serde_json::from_slice(&store.get(&key).await.unwrap()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn shards_are_found_by_page_without_gaps() {
+        let (store, plan, signing) = (Store::memory(), plan(), signing());
+        store.put_new("runs/r/plan.json", "{}".into()).await.unwrap();
+        let shards: Vec<ShardRecord> = (0..2500).map(shard).collect();
+        let request =
+            Grant { store: &store, plan: &plan, shards: &shards, signing: &signing, model_signing: None };
+        let url = grant(&request).await.unwrap();
+        let root: AccessRoot = serde_json::from_value(read(&store, &url).await).unwrap();
+        let ranges: Vec<_> = root.pages.iter().map(|link| (link.first.0, link.end.0)).collect();
+        assert_eq!(ranges, [(0, 1000), (1000, 2000), (2000, 2500)]);
+        assert_eq!((root.plan.bytes, root.model.len()), (2, 0));
+        let page: AccessPage = serde_json::from_value(read(&store, &root.pages[2].page.url).await).unwrap();
+        assert_eq!(page.bundles.len(), 500);
+        assert_eq!(page.bundles[499].key, "runs/r/inputs/002499-0123456789abcdef.tar");
+        assert!(page.bundles[499].url.is_signed());
+        // 7 items of 64 components, four times the largest bundle, and the extras.
+        assert_eq!(root.upload.most_bytes, 7 * 64 * 4 + 4 * 2499 + PART_EXTRAS);
+    }
+
+    #[tokio::test]
+    async fn a_run_whose_plan_is_gone_is_not_signed_for() {
+        let (store, plan, signing) = (Store::memory(), plan(), signing());
+        let request =
+            Grant { store: &store, plan: &plan, shards: &[], signing: &signing, model_signing: None };
+        let error = grant(&request).await.unwrap_err();
+        assert_eq!(error.exit_code(), ExitCode::Input);
+    }
+}

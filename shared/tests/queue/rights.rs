@@ -198,6 +198,26 @@ async fn the_proof_finds_what_is_wrong() {
     assert_eq!(list.prove(&user).await.unwrap_err().kind, QueueErrorKind::Protocol);
 }
 
+/// With an aclfile the user is there again after a restart.
+#[tokio::test]
+async fn a_server_with_an_aclfile_keeps_the_user() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("users.acl");
+    std::fs::write(&file, "").unwrap();
+    let Some(mut server) = RedisServer::start(&["--aclfile", &file.display().to_string()]) else {
+        return;
+    };
+    let address = address_of(&server.url());
+    let run = "kept".parse().unwrap();
+    let user = WorkerUser::new("worker", &run, QueuePassword::fresh(), &address).unwrap();
+    let list = AccessList::open(&address, RedisOptions::default()).unwrap();
+    list.apply(&user).await.unwrap();
+    assert_eq!(list.save().await.unwrap(), Kept::Saved);
+    server.kill();
+    server.start_again();
+    assert_eq!(list.prove(&user).await.unwrap(), Vec::<String>::new());
+}
+
 #[tokio::test]
 async fn memory_shortage_stops_new_shards_but_not_the_end_of_leases() {
     let Some(server) = RedisServer::start(&[]) else {
