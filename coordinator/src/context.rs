@@ -6,7 +6,7 @@ use std::time::Duration;
 use shared::ids::RunId;
 use shared::plan::{find_run, read_plan, read_shards};
 use shared::queue::redis::{RedisOptions, RedisQueue};
-use shared::settings::QueueUrl;
+use shared::settings::QueueAddress;
 use shared::store::Store;
 
 use crate::failure::Failure;
@@ -26,21 +26,21 @@ pub async fn planned_run(store: Store, named: Option<RunId>) -> Result<Run, Fail
 }
 
 /// The queue of a run on Redis. The in-memory queue lives in one process and is nobody else's to open.
-pub fn queue_of(url: &QueueUrl, run: &RunId) -> Result<RedisQueue, Failure> {
-    queue_with(url, run, RedisOptions::default())
+pub fn queue_of(address: &QueueAddress, run: &RunId) -> Result<RedisQueue, Failure> {
+    queue_with(address, run, RedisOptions::default())
 }
 
 /// The same for a look that has another source: it gives up after a few seconds.
-pub fn queue_for_a_look(url: &QueueUrl, run: &RunId) -> Result<RedisQueue, Failure> {
+pub fn queue_for_a_look(address: &QueueAddress, run: &RunId) -> Result<RedisQueue, Failure> {
     let options = RedisOptions { give_up_after: Duration::from_secs(5), ..RedisOptions::default() };
-    queue_with(url, run, options)
+    queue_with(address, run, options)
 }
 
-fn queue_with(url: &QueueUrl, run: &RunId, options: RedisOptions) -> Result<RedisQueue, Failure> {
-    if url.is_memory() {
+fn queue_with(address: &QueueAddress, run: &RunId, options: RedisOptions) -> Result<RedisQueue, Failure> {
+    if address.url().is_memory() {
         return Err(Failure::usage(
             "memory: is the queue of `coordinator run`, inside its own process; pass --queue redis://... here",
         ));
     }
-    Ok(RedisQueue::connect(url.expose(), run, options)?)
+    Ok(RedisQueue::connect(address, run, options)?)
 }

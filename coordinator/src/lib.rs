@@ -7,6 +7,7 @@
 //! | [`record`] | what the store says of a run: its shards and their parts |
 //! | [`check`] | the report on items and images |
 //! | [`plan`] | items and images to bundles, shards and a plan |
+//! | [`access`] | the signed rights of workers without credentials |
 //! | [`resume`] | the queue rebuilt from the store |
 //! | [`status`] | a run as it stands, from the queue or from the store |
 //! | [`merge`] | parts to one npz |
@@ -14,6 +15,7 @@
 //! | `local` | the whole job on this machine (feature `local`) |
 //! | `demo` | something to try it on (feature `local`) |
 
+pub mod access;
 pub mod check;
 pub mod cli;
 pub mod context;

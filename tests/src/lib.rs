@@ -6,11 +6,14 @@
 
 pub mod chaos;
 pub mod checkpoint;
+pub mod http;
 pub mod hub;
 pub mod npz;
 pub mod program;
 pub mod redis;
 pub mod s3;
 pub mod sample;
+pub mod seaweed;
 pub mod soak;
+pub mod tls;
 pub mod wait;

@@ -158,6 +158,11 @@ impl Running {
         let _ = self.0.wait();
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     /// Sends a signal by name, for instance `TERM` or `STOP`.
     ///
     /// # Panics
@@ -188,11 +193,6 @@ impl Running {
             std::thread::park_timeout(Duration::from_millis(5));
         }
         None
-    }
-
-    /// Its process id.
-    pub fn id(&self) -> u32 {
-        self.0.id()
     }
 
     /// Whether it is still there.

@@ -1,7 +1,9 @@
 //! A redis-server of a test's own: free port, folder of its own, gone on drop.
 
-use std::net::TcpListener;
+use std::collections::BTreeSet;
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 
 use tempfile::TempDir;
 
@@ -13,7 +15,7 @@ pub struct RedisServer {
     child: Option<Child>,
     folder: TempDir,
     namespace: Option<(String, &'static str)>,
-    persists: bool,
+    arguments: Vec<String>,
 }
 
 impl RedisServer {
@@ -22,27 +24,36 @@ impl RedisServer {
     /// # Panics
     /// When it is there and does not start.
     pub fn start() -> Option<Self> {
-        Self::start_as(None, false)
+        Self::start_as(None, &[])
+    }
+
+    /// The same with further arguments.
+    ///
+    /// # Panics
+    /// When it is there and does not start.
+    pub fn start_with(arguments: &[&str]) -> Option<Self> {
+        Self::start_as(None, arguments)
     }
 
     /// The same with every write on disk before it is answered.
     pub fn start_persistent() -> Option<Self> {
-        Self::start_as(None, true)
+        Self::start_as(None, &["--appendonly", "yes", "--appendfsync", "always"])
     }
 
     /// The same in a network namespace, on an address of it.
     pub fn start_in(namespace: &str, address: &'static str) -> Option<Self> {
-        Self::start_as(Some((namespace.to_owned(), address)), false)
+        Self::start_as(Some((namespace.to_owned(), address)), &[])
     }
 
-    fn start_as(namespace: Option<(String, &'static str)>, persists: bool) -> Option<Self> {
+    fn start_as(namespace: Option<(String, &'static str)>, arguments: &[&str]) -> Option<Self> {
         if Command::new("redis-server").arg("--version").stdout(Stdio::null()).status().is_err() {
             eprintln!("skipped: redis-server is not installed");
             return None;
         }
         let port = free_port();
         let folder = tempfile::tempdir().unwrap();
-        let mut server = Self { port, child: None, folder, namespace, persists };
+        let arguments = arguments.iter().map(ToString::to_string).collect();
+        let mut server = Self { port, child: None, folder, namespace, arguments };
         server.start_again();
         Some(server)
     }
@@ -83,18 +94,24 @@ impl RedisServer {
     pub fn start_again(&mut self) {
         let port = self.port.to_string();
         let address = self.namespace.as_ref().map_or("127.0.0.1", |(_, address)| address);
-        let persistence = if self.persists { "yes" } else { "no" };
         let child = self
             .command("redis-server")
             .args(["--port", &port, "--bind", address, "--protected-mode", "no", "--save", ""])
-            .args(["--appendonly", persistence, "--appendfsync", "always"])
-            .args(["--maxmemory-policy", "noeviction", "--dir"])
+            .args(["--appendonly", "no", "--maxmemory-policy", "noeviction", "--dir"])
             .arg(self.folder.path())
+            .args(&self.arguments)
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
         self.child = Some(child);
-        until("redis-server to listen", || (self.cli(&["PING"]) == "PONG").then_some(()));
+        until("redis-server to listen", || {
+            // It may ask for a password; in a namespace only a program there can knock.
+            let listens = match &self.namespace {
+                None => TcpStream::connect(("127.0.0.1", self.port)).is_ok(),
+                Some(_) => self.cli(&["PING"]) == "PONG",
+            };
+            listens.then_some(())
+        });
     }
 
     /// Runs a command through redis-cli and gives back what it prints.
@@ -123,10 +140,18 @@ impl Drop for RedisServer {
     }
 }
 
-/// A port nobody listens on now.
+/// A port nobody listens on now, and that no other test of this process was given: a server takes a
+/// moment to bind its own.
 ///
 /// # Panics
 /// When loopback has none.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().unwrap();
+    loop {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        if given.insert(port) {
+            return port;
+        }
+    }
 }

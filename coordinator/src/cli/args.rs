@@ -1,8 +1,10 @@
 //! Arguments that several commands share, and their resolution: flag, environment, settings file.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use shared::ids::RunId;
-use shared::settings::{FileSettings, QueueUrl, environment};
+use shared::settings::{FileSettings, QueueAddress, QueueUrl, TlsFlags, environment};
 use shared::store::Store;
 
 use crate::failure::Failure;
@@ -37,7 +39,8 @@ impl StoreArgs {
         self.run.clone().or_else(|| file.run.clone())
     }
 
-    fn url(&self, file: &FileSettings) -> Result<String, Failure> {
+    /// The store as named.
+    pub fn url(&self, file: &FileSettings) -> Result<String, Failure> {
         self.store.clone().or_else(|| file.store.clone()).ok_or_else(|| {
             Failure::usage(
                 "no store: pass --store, set FLEET_STORE, or write store = \"...\" into embed-fleet.toml",
@@ -52,17 +55,39 @@ pub struct QueueArgs {
     /// The queue: redis:// or rediss://
     #[arg(long, env = environment::QUEUE, value_name = "URL", hide_env_values = true)]
     pub queue: Option<QueueUrl>,
+    #[command(flatten)]
+    tls: TlsArgs,
+}
+
+/// TLS of a rediss:// queue. The environment variables also take PEM text, so they are read where the
+/// settings are resolved.
+#[derive(Debug, Clone, Args)]
+pub struct TlsArgs {
+    /// PEM file of the only CA to trust for rediss:// [env: FLEET_QUEUE_CA, also as PEM text]
+    #[arg(long = "queue-ca", value_name = "FILE", allow_hyphen_values = true)]
+    ca: Option<PathBuf>,
+    /// PEM file of the certificate to show to the queue [env: FLEET_QUEUE_CERT, also as PEM text]
+    #[arg(long = "queue-cert", value_name = "FILE", allow_hyphen_values = true)]
+    certificate: Option<PathBuf>,
+    /// PEM file of that certificate's private key [env: FLEET_QUEUE_KEY, also as PEM text]
+    #[arg(long = "queue-key", value_name = "FILE", allow_hyphen_values = true)]
+    key: Option<PathBuf>,
 }
 
 impl QueueArgs {
     /// The queue as named, if it is.
-    pub fn url(&self, file: &FileSettings) -> Option<QueueUrl> {
-        self.queue.clone().or_else(|| file.queue.clone())
+    pub fn address(&self, file: &FileSettings) -> Result<Option<QueueAddress>, Failure> {
+        let Some(url) = self.queue.clone().or_else(|| file.queue.clone()) else {
+            return Ok(None);
+        };
+        let TlsArgs { ca, certificate, key } = self.tls.clone();
+        let flags = TlsFlags { ca, certificate, key };
+        Ok(Some(QueueAddress::resolve(url, &flags, file)?))
     }
 
     /// The queue as named.
-    pub fn required(&self, file: &FileSettings) -> Result<QueueUrl, Failure> {
-        self.url(file).ok_or_else(|| {
+    pub fn required(&self, file: &FileSettings) -> Result<QueueAddress, Failure> {
+        self.address(file)?.ok_or_else(|| {
             Failure::usage("no queue: pass --queue redis://..., set FLEET_QUEUE, or write queue = \"...\" into embed-fleet.toml")
         })
     }

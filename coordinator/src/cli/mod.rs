@@ -1,12 +1,15 @@
 //! The command line: arguments to library calls, answers to text, failures to exit codes.
 
+mod acl;
 mod args;
 mod check;
 mod control;
 mod input;
 mod merge;
 mod plan;
+mod private_file;
 mod resume;
+mod rights;
 mod run;
 mod status;
 mod verify;
@@ -15,7 +18,7 @@ use std::io::IsTerminal as _;
 
 use clap::{Parser, Subcommand};
 use shared::exit::ExitCode;
-use shared::settings::{FileSettings, environment};
+use shared::settings::{FileSettings, environment, log_filter};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -55,6 +58,8 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Remove the run from the queue; the store is left alone
     Forget(control::ControlArgs),
+    /// Make a user of the queue that may work on one run and do nothing else
+    QueueAcl(acl::AclArgs),
 }
 
 /// Parses the command line, runs the command, and says how it ended.
@@ -139,6 +144,7 @@ async fn run(command: Command, stop: CancellationToken) -> Result<ExitCode, Fail
         Command::Merge(args) => merge::merge(args, &file).await,
         Command::Verify(args) => verify::verify(args, &file).await,
         Command::Forget(args) => control::forget(args, &file).await,
+        Command::QueueAcl(args) => acl::acl(args, &file).await,
     }
 }
 
@@ -152,8 +158,9 @@ fn report(failure: &Failure) -> ExitCode {
 }
 
 fn start_log() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env(environment::LOG)
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    let asked = std::env::var(environment::LOG).unwrap_or_else(|_| "warn".to_owned());
+    let filter = tracing_subscriber::EnvFilter::try_new(log_filter(&asked))
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(log_filter("warn")));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -6,11 +6,12 @@ use clap::{Args, ValueEnum};
 use shared::exit::ExitCode;
 use shared::model::{LocalModel, ModelRef, Places, Resolved, local_copy, push, resolve};
 use shared::plan::{Dtype, FleetSettings, Plan, ShardRecord};
-use shared::settings::{EmbeddingChoices, FileSettings, QueueUrl, environment, parse_duration};
+use shared::settings::{EmbeddingChoices, FileSettings, QueueAddress, environment, parse_duration};
 use shared::store::Store;
 
 use super::args::{QueueArgs, StoreArgs};
 use super::input::InputArgs;
+use super::rights;
 use crate::context::queue_of;
 use crate::failure::Failure;
 use crate::merge::Run;
@@ -72,6 +73,9 @@ pub struct PlanArgs {
     /// How shards are cut
     #[arg(long, default_value = "count", value_enum)]
     balance: Balance,
+    /// Sign URLs for workers without credentials, for so long (1m to 7d), and write RUN.worker.env with them; S3 only
+    #[arg(long, value_name = "TIME", value_parser = rights::lasting)]
+    signed_urls: Option<Duration>,
 }
 
 impl EmbeddingArgs {
@@ -163,8 +167,8 @@ pub fn run_of(store: &Store, plan: &Plan, shards: Vec<ShardRecord>) -> Result<Ru
 }
 
 /// Loads the functions and fills the queue from the store.
-async fn fill_queue(url: &QueueUrl, run: Run, new: bool) -> Result<(), Failure> {
-    let queue = queue_of(url, &run.plan.run)?;
+async fn fill_queue(address: &QueueAddress, run: Run, new: bool) -> Result<(), Failure> {
+    let queue = queue_of(address, &run.plan.run)?;
     queue.check_server().await?;
     queue.load_functions().await?;
     let record = read_record(&run, Depth::Tail).await?;
@@ -183,8 +187,15 @@ pub async fn plan(args: PlanArgs, file: &FileSettings) -> Result<ExitCode, Failu
     // Everything that can be wrong with the input is looked at before a store is made.
     let model = args.embedding.model(file)?;
     args.input.resolve()?;
+    let queue = args.queue.address(file)?.filter(|address| !address.url().is_memory());
+    if let Some(lasts) = args.signed_urls {
+        rights::check_store(&args.store.url(file)?, lasts)?;
+    }
     let store = args.store.open_or_create(file)?;
     let mut resolved = resolve_model(&model, &store).await?;
+    if let Some(lasts) = args.signed_urls {
+        rights::check_model(&resolved.record, lasts)?;
+    }
     if args.push_model {
         let ModelRef::Folder(folder) = &model else {
             return Err(Failure::usage("--push-model is for a model in a folder"));
@@ -195,8 +206,11 @@ pub async fn plan(args: PlanArgs, file: &FileSettings) -> Result<ExitCode, Failu
     }
     let request = args.embedding.request(&args.input, resolved, Dtype::Bf16, &args.store, file)?;
     let Planned { plan, shards, new } = plan_with_progress(&store, request).await?;
-    if let Some(url) = args.queue.url(file).filter(|url| !url.is_memory()) {
-        fill_queue(&url, run_of(&store, &plan, shards)?, new).await?;
+    if let Some(lasts) = args.signed_urls {
+        rights::write(&store, &args.store.url(file)?, &plan, &shards, lasts).await?;
+    }
+    if let Some(address) = queue {
+        fill_queue(&address, run_of(&store, &plan, shards)?, new).await?;
     }
     eprintln!(
         "{} run {}: {} items in {} shards, {} of {} images, {:.1} MB in {}",

@@ -7,7 +7,7 @@ use clap::Args;
 use shared::exit::ExitCode;
 use shared::plan::Plan;
 use shared::queue::Queue as _;
-use shared::settings::{FileSettings, QueueUrl};
+use shared::settings::{FileSettings, QueueAddress};
 use tokio_util::sync::CancellationToken;
 
 use super::args::{QueueArgs, StoreArgs};
@@ -41,7 +41,7 @@ pub async fn status(
     stop: CancellationToken,
 ) -> Result<ExitCode, Failure> {
     let run = planned_run(args.store.open(file)?, args.store.run(file)).await?;
-    let queue = args.queue.url(file);
+    let queue = args.queue.address(file)?;
     loop {
         let status = look(&run, queue.as_ref()).await?;
         print(&status, &args)?;
@@ -53,10 +53,10 @@ pub async fn status(
     }
 }
 
-async fn look(run: &Run, queue: Option<&QueueUrl>) -> Result<Status, Failure> {
+async fn look(run: &Run, queue: Option<&QueueAddress>) -> Result<Status, Failure> {
     let note = match queue {
         None => None,
-        Some(url) => match ask(url, &run.plan).await {
+        Some(address) => match ask(address, &run.plan).await {
             Ok(Some(status)) => return Ok(status),
             Ok(None) => Some(
                 "the queue does not know this run: `coordinator resume` rebuilds it from the store"
@@ -72,8 +72,8 @@ async fn look(run: &Run, queue: Option<&QueueUrl>) -> Result<Status, Failure> {
     Ok(status)
 }
 
-async fn ask(url: &QueueUrl, plan: &Plan) -> Result<Option<Status>, Failure> {
-    let queue = queue_for_a_look(url, &plan.run)?;
+async fn ask(address: &QueueAddress, plan: &Plan) -> Result<Option<Status>, Failure> {
+    let queue = queue_for_a_look(address, &plan.run)?;
     Ok(queue.snapshot().await?.map(|snapshot| from_queue(plan, snapshot)))
 }
 

@@ -106,7 +106,13 @@ async fn fetch_from_url(record: &ModelRecord, url: &str, places: &Places) -> Res
     if let Some(path) = url.strip_prefix("file://").or_else(|| url.strip_prefix("file:")) {
         return visible(record, PathBuf::from(path), places).await;
     }
-    let source = Source::Store { store: Store::open(url)?, folder: String::new() };
+    // Signed rights reach the model whatever store it lies in.
+    let source = match places.store.as_ref().filter(|store| store.is_signed()) {
+        Some(store) => {
+            Source::Store { store: store.clone(), folder: crate::store::layout::model_folder(&record.digest) }
+        }
+        None => Source::Store { store: Store::open(url)?, folder: String::new() },
+    };
     download::fetch(record, &source, &own_cache(record, places), places).await
 }
 

@@ -3,12 +3,18 @@
 
 mod duration;
 mod embedding;
+mod log;
+mod pem;
+mod queue;
 
 pub use duration::parse_duration;
 pub use embedding::{
     DEFAULT_INSTRUCTION, DEFAULT_MAX_LENGTH, DEFAULT_MAX_PIXELS, EmbeddingChoices, InvalidSetting, MIN_DIM,
     MIN_PIXELS,
 };
+pub use log::log_filter;
+pub use pem::{Certificates, ClientIdentity, PemError, PemSetting};
+pub use queue::{QueueAddress, TlsFlags};
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -25,13 +31,19 @@ pub const FILE_NAME: &str = "embed-fleet.toml";
 pub mod environment {
     /// The queue's URL.
     pub const QUEUE: &str = "FLEET_QUEUE";
+    /// The CA that the queue's certificate is checked against.
+    pub const QUEUE_CA: &str = "FLEET_QUEUE_CA";
+    /// The certificate shown to the queue.
+    pub const QUEUE_CERT: &str = "FLEET_QUEUE_CERT";
+    /// The private key of that certificate.
+    pub const QUEUE_KEY: &str = "FLEET_QUEUE_KEY";
     /// The store's URL.
     pub const STORE: &str = "FLEET_STORE";
     /// The run id.
     pub const RUN: &str = "FLEET_RUN";
     /// The model.
     pub const MODEL: &str = "FLEET_MODEL";
-    /// What to log, as a filter of the `tracing` crate.
+    /// What to log, as a filter of the `tracing` crate; see [`super::log_filter`].
     pub const LOG: &str = "FLEET_LOG";
 }
 
@@ -101,6 +113,12 @@ pub fn mask_url(url: &str) -> String {
 pub struct FileSettings {
     /// The queue's URL.
     pub queue: Option<QueueUrl>,
+    /// The CA that the queue's certificate is checked against.
+    pub queue_ca: Option<PemSetting>,
+    /// The certificate shown to the queue.
+    pub queue_cert: Option<PemSetting>,
+    /// The private key of that certificate.
+    pub queue_key: Option<PemSetting>,
     /// The store's URL.
     pub store: Option<String>,
     /// The run id.
@@ -117,9 +135,30 @@ pub struct FileSettings {
     pub dim: Option<u32>,
 }
 
-/// The settings file cannot be used.
+/// The settings file, or what a setting names, cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
+    /// A certificate or a key.
+    #[error(transparent)]
+    Pem(#[from] PemError),
+    /// TLS settings for a connection without TLS.
+    #[error(
+        "{setting} is set, but the queue {url} is spoken to without TLS: use a rediss:// URL, or leave the setting out"
+    )]
+    TlsWithoutTls {
+        /// The setting.
+        setting: String,
+        /// The queue, masked.
+        url: String,
+    },
+    /// Half of a client's identity.
+    #[error("{present} is set without {missing}: a client certificate and its private key go together")]
+    HalfAnIdentity {
+        /// What is set.
+        present: String,
+        /// What is not.
+        missing: String,
+    },
     /// It exists and cannot be read.
     #[error("cannot read {}", path.display())]
     Read {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
+use super::signed::refusal_in;
 use crate::exit::ExitCode;
 
 /// What went wrong.
@@ -56,6 +57,8 @@ impl StoreError {
         };
         let message = match kind {
             StoreErrorKind::NotFound => format!("{url} does not exist"),
+            // Signed rights say themselves what they lack.
+            StoreErrorKind::Denied if refusal_in(&source).is_some() => format!("cannot {what} {url}"),
             StoreErrorKind::Denied => {
                 format!("cannot {what} {url}: access denied; check the store's credentials")
             }

@@ -4,9 +4,10 @@
 //! runs/<run>/plan.json                     runs/<run>/shards.jsonl
 //! runs/<run>/inputs/<shard>-<sha16>.tar    runs/<run>/parts/<shard>-<sha16>.npz
 //! runs/<run>/failed.jsonl                  models/<digest16>/<file>
+//! runs/<run>/access/<sha16>.json
 //! ```
 
-use crate::ids::{ContentName, RunId};
+use crate::ids::{ContentName, RunId, Sha16};
 
 /// The folder that holds all runs.
 pub const RUNS: &str = "runs";
@@ -39,6 +40,14 @@ pub fn parts_folder(run: &RunId) -> String {
 /// A part.
 pub fn part_key(run: &RunId, name: &ContentName) -> String {
     format!("{}/{}", parts_folder(run), name.part())
+}
+
+/// The folder of signed rights in a run's folder.
+pub const ACCESS: &str = "access";
+
+/// A document of signed rights.
+pub fn access_key(run: &RunId, name: &Sha16) -> String {
+    format!("{RUNS}/{run}/{ACCESS}/{name}.json")
 }
 
 /// `failed.jsonl`, the one object that is replaced.

@@ -8,6 +8,8 @@
 mod error;
 pub mod layout;
 mod open;
+pub mod signed;
+pub mod signing;
 
 use std::ops::Range;
 use std::path::Path as FilePath;
@@ -57,10 +59,12 @@ pub struct Store {
     backend: Arc<dyn ObjectStore>,
     prefix: Path,
     url: String,
+    signed: bool,
 }
 
 impl Store {
-    /// Opens a store: a path, `file:`, `s3://`, `gs://`, `az://`, or `memory:`. A local folder must exist.
+    /// Opens a store: a path, `file:`, `s3://`, `gs://`, `az://`, `memory:`, or the signed URL of a worker's
+    /// rights ([`signed`]). A local folder must exist.
     ///
     /// Credentials come from the environment (`AWS_*`, `GOOGLE_*`, `AZURE_*`), S3's endpoint from
     /// `AWS_ENDPOINT_URL`. An unknown scheme or an option in the URL is an error.
@@ -73,12 +77,18 @@ impl Store {
         open::open(url, open::MissingFolder::Create)
     }
 
+    /// Whether this store is a worker's signed rights, which hold the model of the run too.
+    pub fn is_signed(&self) -> bool {
+        self.signed
+    }
+
     /// A store in this process's memory.
     pub fn memory() -> Self {
         Self {
             backend: Arc::new(object_store::memory::InMemory::new()),
             prefix: Path::default(),
             url: "memory:".to_owned(),
+            signed: false,
         }
     }
 
@@ -228,9 +238,13 @@ impl Store {
     }
 
     fn path(&self, key: &str) -> Path {
+        Self::path_below(&self.prefix, key)
+    }
+
+    fn path_below(prefix: &Path, key: &str) -> Path {
         key.split('/')
             .filter(|segment| !segment.is_empty())
-            .fold(self.prefix.clone(), object_store::path::Path::join)
+            .fold(prefix.clone(), object_store::path::Path::join)
     }
 
     fn listed(&self, meta: &object_store::ObjectMeta) -> Listed {

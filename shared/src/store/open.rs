@@ -2,6 +2,7 @@
 
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
@@ -11,10 +12,17 @@ use object_store::path::Path;
 use object_store::{ClientConfigKey, ObjectStore};
 use url::Url;
 
+use super::signed::{SignedStore, SignedUrl};
 use super::{Store, StoreError, StoreErrorKind};
 
 /// One request may take this long; bundles and parts are tens of megabytes on slow links.
 const REQUEST_TIMEOUT: &str = "300 seconds";
+
+/// The same for requests under signed rights.
+const SIGNED_REQUEST_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// The variable that lets a connection go without TLS to another machine.
+const ALLOW_HTTP: &str = "AWS_ALLOW_HTTP";
 
 /// What to do about a local folder that does not exist.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -30,6 +38,7 @@ enum Location {
     S3(Url),
     Gcs(Url),
     Azure(Url),
+    Signed(SignedUrl),
     Memory,
 }
 
@@ -37,6 +46,7 @@ pub(super) fn open(url: &str, missing: MissingFolder) -> Result<Store, StoreErro
     match locate(url)? {
         Location::Memory => Ok(Store::memory()),
         Location::Folder(folder) => open_folder(&folder, missing),
+        Location::Signed(url) => open_signed(url),
         Location::S3(url) => {
             let builder = AmazonS3Builder::from_env()
                 .with_url(url.as_str())
@@ -81,6 +91,9 @@ fn locate(url: &str) -> Result<Location, StoreError> {
         return Ok(Location::Folder(PathBuf::from(url)));
     }
     let shown = printable(&parsed);
+    if matches!(parsed.scheme(), "https" | "http") {
+        return locate_signed(parsed);
+    }
     if parsed.query().is_some() || parsed.fragment().is_some() {
         return Err(StoreError::bad_url(format!(
             "{shown}: a store's URL takes no options; set them in the environment (AWS_ENDPOINT_URL, AWS_REGION, ...)"
@@ -113,12 +126,71 @@ fn locate(url: &str) -> Result<Location, StoreError> {
     }
 }
 
+/// The URL of an S3 store; `None` for another store.
+pub(super) fn s3_url(url: &str) -> Result<Option<Url>, StoreError> {
+    Ok(match locate(url)? {
+        Location::S3(url) => Some(url),
+        _ => None,
+    })
+}
+
+fn locate_signed(parsed: Url) -> Result<Location, StoreError> {
+    let shown = printable(&parsed);
+    let url = SignedUrl::new(parsed);
+    if !url.is_signed() || signed_base(url.expose()).is_none() {
+        return Err(StoreError::bad_url(format!(
+            "{shown}: a store with an https address is the signed URL that `coordinator plan --signed-urls` writes into \
+             RUN.worker.env; name any other store as s3://, gs:// or az://"
+        )));
+    }
+    Ok(Location::Signed(url))
+}
+
+/// The store that a signed URL of `runs/<run>/access/<sha16>.json` leads to, printable.
+fn signed_base(url: &Url) -> Option<String> {
+    let mut words = url.path().rsplitn(5, '/');
+    let (name, access, _run, runs) = (words.next()?, words.next()?, words.next()?, words.next()?);
+    let prefix = words.next()?;
+    if runs != super::layout::RUNS || access != super::layout::ACCESS || name.strip_suffix(".json").is_none()
+    {
+        return None;
+    }
+    let mut base = url.clone();
+    base.set_path(prefix);
+    Some(printable(&base).trim_end_matches('/').to_owned())
+}
+
+fn open_signed(url: SignedUrl) -> Result<Store, StoreError> {
+    let base = signed_base(url.expose()).unwrap_or_default();
+    let allowed = std::env::var(ALLOW_HTTP).is_ok_and(|value| matches!(value.as_str(), "true" | "1"));
+    if url.expose().scheme() == "http" && !is_loopback(url.expose()) && !allowed {
+        return Err(StoreError::bad_url(format!(
+            "{base}: over http everybody on the way can take these rights: use https, or set {ALLOW_HTTP}=true"
+        )));
+    }
+    let backend = SignedStore::new(url, SIGNED_REQUEST_TIMEOUT).map_err(|error| StoreError {
+        kind: StoreErrorKind::BadUrl,
+        message: format!("cannot open {base}"),
+        source: Some(Box::new(error.without_url())),
+    })?;
+    Ok(Store { backend: Arc::new(backend), prefix: Path::default(), url: base, signed: true })
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        Some(url::Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
+}
+
 fn open_folder(folder: &FilePath, missing: MissingFolder) -> Result<Store, StoreError> {
     let url = folder.display().to_string();
     let failed = |error| StoreError::backend("open", url.clone(), error);
     if folder.is_dir() {
         let backend = LocalFileSystem::new_with_prefix(folder).map_err(failed)?.with_fsync(true);
-        return Ok(Store { backend: Arc::new(backend), prefix: Path::default(), url });
+        return Ok(Store { backend: Arc::new(backend), prefix: Path::default(), url, signed: false });
     }
     if missing == MissingFolder::Refuse || folder.exists() {
         return Err(StoreError {
@@ -131,7 +203,7 @@ fn open_folder(folder: &FilePath, missing: MissingFolder) -> Result<Store, Store
     let absolute = std::path::absolute(folder).map_err(|error| StoreError::local_file(folder, error))?;
     let prefix = Path::from_absolute_path(absolute)
         .map_err(|error| StoreError::bad_url(format!("{url}: the path is not legal: {error}")))?;
-    Ok(Store { backend: Arc::new(LocalFileSystem::new().with_fsync(true)), prefix, url })
+    Ok(Store { backend: Arc::new(LocalFileSystem::new().with_fsync(true)), prefix, url, signed: false })
 }
 
 fn remote<T: ObjectStore>(url: &Url, built: object_store::Result<T>) -> Result<Store, StoreError> {
@@ -143,11 +215,16 @@ fn remote<T: ObjectStore>(url: &Url, built: object_store::Result<T>) -> Result<S
         message: format!("cannot open {shown}; check the URL and the store's settings in the environment"),
         source: Some(Box::new(error)),
     })?;
-    Ok(Store { backend: Arc::new(backend), prefix, url: shown.trim_end_matches('/').to_owned() })
+    Ok(Store {
+        backend: Arc::new(backend),
+        prefix,
+        url: shown.trim_end_matches('/').to_owned(),
+        signed: false,
+    })
 }
 
 /// The URL without user, password, options and fragment.
-fn printable(url: &Url) -> String {
+pub(super) fn printable(url: &Url) -> String {
     let mut url = url.clone();
     // Both fail only for URLs that cannot have them.
     let _ = url.set_username("");
@@ -172,6 +249,11 @@ mod tests {
         assert_eq!(locate("memory:").unwrap(), Location::Memory);
         assert!(matches!(locate("s3://bucket/a/b").unwrap(), Location::S3(_)));
         assert!(matches!(locate("gs://bucket").unwrap(), Location::Gcs(_)));
+        let rights = "https://h/b/p/runs/r/access/0123456789abcdef.json?X-Amz-Signature=x";
+        assert!(matches!(locate(rights).unwrap(), Location::Signed(_)));
+        assert_eq!(open(rights, MissingFolder::Refuse).unwrap().url(), "https://h/b/p");
+        let unsafe_rights = rights.replace("https", "http");
+        assert!(open(&unsafe_rights, MissingFolder::Refuse).unwrap_err().message.contains("AWS_ALLOW_HTTP"));
         assert!(matches!(locate("az://container/x").unwrap(), Location::Azure(_)));
     }
 
@@ -185,6 +267,8 @@ mod tests {
             "s3://bucket?region=x",
             "s3://key:hunter2@bucket/a",
             "s3://",
+            "https://h/b/runs/r/access/x.json?X-Amz-Signatures=hunter2",
+            "https://h/b/runs/r/plan.json?X-Amz-Signature=hunter2",
         ] {
             let error = locate(url).unwrap_err();
             assert_eq!(error.kind, StoreErrorKind::BadUrl, "{url}");

@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use shared::queue::redis::{RedisOptions, RedisQueue};
+use shared::settings::{QueueAddress, QueueUrl};
 use tempfile::TempDir;
 
 /// A running server with an empty folder of its own.
@@ -100,10 +101,16 @@ pub fn queue_at(url: &str, run: &str) -> RedisQueue {
         first_pause: Duration::from_millis(5),
         longest_pause: Duration::from_millis(50),
     };
-    RedisQueue::connect(url, &run.parse().expect("a run id"), options).expect("a queue")
+    RedisQueue::connect(&address_of(url), &run.parse().expect("a run id"), options).expect("a queue")
 }
 
-fn free_port() -> u16 {
+/// A URL without TLS settings.
+pub fn address_of(url: &str) -> QueueAddress {
+    QueueUrl::from(url.to_owned()).into()
+}
+
+/// A port that nobody listens on now.
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("its address").port()
 }

@@ -9,6 +9,7 @@ mod property;
 mod repair;
 mod rights;
 mod scale;
+mod tls;
 mod trouble;
 
 use shared::ids::{ClaimNonce, ContentName, Sha16, ShardId, WorkerId};

@@ -1,9 +1,20 @@
 //! Servers that would lose shards, and callers with few rights.
 
-use shared::queue::redis::mask_url;
-use shared::queue::{ClaimReply, Queue, QueueErrorKind, QueueSettings};
+// Helpers of tests are not seen as tests by this lint.
+#![allow(clippy::unwrap_used)]
 
-use crate::common::redis_server::{RedisServer, queue_at};
+use std::time::Duration;
+
+use shared::ids::{ClaimNonce, RunId};
+use shared::queue::redis::acl::{AccessList, Kept, QueuePassword, WORKER_COMMANDS, WorkerUser};
+use shared::queue::redis::{RedisOptions, RedisQueue, mask_url};
+use shared::queue::{
+    Beat, BeatShard, Claim, ClaimReply, FailKind, ItemRange, Queue, QueueError, QueueErrorKind,
+    QueueSettings, WorkerInfo,
+};
+use shared::settings::QueueAddress;
+
+use crate::common::redis_server::{RedisServer, address_of, queue_at};
 use crate::{claim, lease, part, shards, worker};
 
 #[tokio::test]
@@ -54,40 +65,157 @@ async fn a_wrong_password_is_refused_and_not_shown() {
     }
 }
 
-/// The commands inside a function run with the caller's rights.
+/// A user of the server with these data commands, for one run.
+fn make_user(server: &RedisServer, run: &RunId, commands: &[&str]) -> QueueAddress {
+    let address = address_of(&server.url());
+    let password = QueuePassword::read("swordfish").unwrap();
+    let user = WorkerUser::new("worker", run, password, &address).unwrap();
+    let mut set = redis::cmd("ACL");
+    set.arg("SETUSER").arg(user.rules_for(commands.iter().copied()));
+    set.exec(&mut server.raw()).unwrap();
+    user.address(&address).unwrap()
+}
+
+/// Everything a worker does, down to the repair of what a backup lost.
+async fn work(server: &RedisServer, run: &RunId, address: &QueueAddress) -> Result<(), QueueError> {
+    let options = RedisOptions { give_up_after: Duration::from_secs(5), ..RedisOptions::default() };
+    let queue = RedisQueue::connect(address, run, options)?;
+    let id = worker("a");
+    // A shard whose lease is over and whose own record is lost.
+    let lost = format!("fleet:{{{run}}}:leased");
+    redis::cmd("ZADD").arg(lost).arg(1).arg("000099").exec(&mut server.raw()).unwrap();
+    let info = WorkerInfo { memory: 8, ..WorkerInfo::default() };
+    let first = Claim { worker: id.clone(), info: info.clone(), nonce: ClaimNonce::fresh(), max: 4 };
+    let ClaimReply::Leases(leases) = queue.claim(&first).await? else { panic!("no leases") };
+    assert_eq!(queue.claim(&first).await?, ClaimReply::Leases(leases.clone()), "the same claim again");
+    let [one, two, three, four] = &leases[..] else { panic!("{leases:?}") };
+    let held = BeatShard {
+        shard: one.shard,
+        token: one.token,
+        items_done: 3,
+        in_flight: Some(ItemRange { first: 3, end: 5 }),
+    };
+    queue.beat(&Beat { worker: id.clone(), info, shards: vec![held] }).await?;
+    queue.complete(&id, one.shard, one.token, &part(one.shard)).await?;
+    queue.release(&id, two.shard, two.token).await?;
+    queue.fail(&id, three.shard, three.token, FailKind::Retry, "m").await?;
+    queue.fail(&id, four.shard, four.token, FailKind::OutOfMemory { item: 3, memory: 8 }, "m").await?;
+    Ok(())
+}
+
+async fn planned(server: &RedisServer, run: &str) -> RunId {
+    let queue = server.loaded_queue(run).await;
+    queue.add(&QueueSettings::default(), &shards(4)).await.unwrap();
+    run.parse().unwrap()
+}
+
+/// The list of rights is enough, and none of it is too much.
 #[tokio::test]
-async fn a_worker_needs_no_more_than_these_rights() {
+async fn a_worker_needs_exactly_these_rights() {
     let Some(server) = RedisServer::start(&[]) else {
         return;
     };
-    let coordinator = server.loaded_queue("few").await;
-    coordinator.add(&QueueSettings::default(), &shards(4)).await.unwrap();
-    let rules = "on >swordfish resetkeys ~fleet:{few}:* -@all +fcall +ping +time +hgetall +hmget +hset +hdel \
-                 +hincrby +hkeys +zadd +zrem +zrange +zrangebyscore +zcard +zscore +xadd";
-    let mut set = redis::cmd("ACL");
-    set.arg("SETUSER").arg("worker");
-    for rule in rules.split_whitespace() {
-        set.arg(rule);
+    let all: Vec<&str> = WORKER_COMMANDS.iter().map(|(command, _)| *command).collect();
+    let run = planned(&server, "enough").await;
+    work(&server, &run, &make_user(&server, &run, &all)).await.unwrap();
+    for left_out in &all {
+        let others: Vec<&str> = all.iter().filter(|command| *command != left_out).copied().collect();
+        let run = planned(&server, &format!("without-{left_out}")).await;
+        let error = work(&server, &run, &make_user(&server, &run, &others)).await;
+        let error = error.expect_err(left_out);
+        assert_eq!(error.kind, QueueErrorKind::Refused, "{left_out}: {error}");
+        assert!(error.to_string().contains("coordinator queue-acl"), "{error}");
     }
-    set.exec(&mut server.raw()).unwrap();
-    let url = format!("redis://worker:swordfish@127.0.0.1:{}/0", server.port());
-    let queue = queue_at(&url, "few");
-    let leases = lease(&queue, "a", 4).await;
-    let id = worker("a");
-    let [one, two, three, four] = &leases[..] else { panic!("{leases:?}") };
-    queue.complete(&id, one.shard, one.token, &part(one.shard)).await.unwrap();
-    queue.release(&id, two.shard, two.token).await.unwrap();
-    let kind = shared::queue::FailKind::Retry;
-    queue.fail(&id, three.shard, three.token, kind, "m").await.unwrap();
-    let kind = shared::queue::FailKind::OutOfMemory { item: 3, memory: 8 };
-    queue.fail(&id, four.shard, four.token, kind, "m").await.unwrap();
-    let beat =
-        shared::queue::Beat { worker: id, info: shared::queue::WorkerInfo::default(), shards: Vec::new() };
-    queue.beat(&beat).await.unwrap();
-    assert_eq!(coordinator.snapshot().await.unwrap().unwrap().shards.done, 1);
+}
+
+#[tokio::test]
+async fn a_worker_is_refused_everything_else() {
+    let Some(server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let run = planned(&server, "own").await;
+    planned(&server, "other").await;
+    let all: Vec<&str> = WORKER_COMMANDS.iter().map(|(command, _)| *command).collect();
+    let address = make_user(&server, &run, &all);
+    let client = redis::Client::open(address.url().expose()).unwrap();
+    let mut connection = client.get_connection().unwrap();
+    let library = "#!lua name=x\nredis.register_function('x', function() return 1 end)";
+    for words in [
+        &["FLUSHALL"][..],
+        &["FLUSHDB"],
+        &["KEYS", "*"],
+        &["SCAN", "0"],
+        &["CONFIG", "GET", "*"],
+        &["EVAL", "return 1", "0"],
+        &["SCRIPT", "LOAD", "return 1"],
+        &["FUNCTION", "LOAD", library],
+        &["FUNCTION", "LIST"],
+        &["ACL", "LIST"],
+        &["CLIENT", "LIST"],
+        &["HGETALL", "fleet:{other}:run"],
+        &["DEL", "fleet:{other}:run"],
+        &["HGETALL", "fleet:{own}x"],
+        &["ZADD", "foreign", "1", "m"],
+        &["PUBLISH", "channel", "message"],
+        &["SUBSCRIBE", "channel"],
+        &["GET", "fleet:{own}:run"],
+        &["FCALL", "fleet_v2_snapshot", "1", "fleet:{other}:run"],
+    ] {
+        let mut command = redis::cmd(words[0]);
+        let answer = command.arg(&words[1..]).exec(&mut connection);
+        assert_eq!(answer.unwrap_err().code(), Some("NOPERM"), "{words:?}");
+    }
+    assert_eq!(redis::cmd("PING").query::<String>(&mut connection).unwrap(), "PONG");
+    let queue = RedisQueue::connect(&address, &run, RedisOptions::default()).unwrap();
     assert_eq!(queue.load_functions().await.unwrap_err().kind, QueueErrorKind::Refused);
-    let other = claim(&queue_at(&url, "other"), "a", 1).await.unwrap_err();
-    assert_eq!(other.kind, QueueErrorKind::Refused, "another run's keys: {other}");
+}
+
+/// The proof of `queue-acl --apply` finds rights that are too few or too many.
+#[tokio::test]
+async fn the_proof_finds_what_is_wrong() {
+    let Some(server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let run = planned(&server, "proof").await;
+    let address = address_of(&server.url());
+    let user = WorkerUser::new("worker", &run, QueuePassword::fresh(), &address).unwrap();
+    let list = AccessList::open(&address, RedisOptions::default()).unwrap();
+    list.apply(&user).await.unwrap();
+    assert_eq!(list.prove(&user).await.unwrap(), Vec::<String>::new());
+    let before = server.queue("proof").snapshot().await.unwrap().unwrap();
+    assert!(before.workers.is_empty() && before.shards.pending == 4, "{before:?}");
+    for rules in [["-zrem", "+config"], ["+zrem", "~*"]] {
+        redis::cmd("ACL").arg("SETUSER").arg("worker").arg(&rules).exec(&mut server.raw()).unwrap();
+    }
+    let wrong = list.prove(&user).await.unwrap();
+    assert_eq!(wrong, ["it may config get *", "it may read another run's keys"]);
+    redis::cmd("ACL").arg("SETUSER").arg("worker").arg("-zrem").exec(&mut server.raw()).unwrap();
+    assert!(list.prove(&user).await.unwrap()[0].starts_with("it may not zrem"));
+    list.apply(&user).await.unwrap();
+    assert_eq!(list.prove(&user).await.unwrap(), Vec::<String>::new());
+    assert!(matches!(list.save().await.unwrap(), Kept::Forgotten(_)));
+    assert!(list.remove("worker").await.unwrap() && !list.remove("worker").await.unwrap());
+    assert_eq!(list.prove(&user).await.unwrap_err().kind, QueueErrorKind::Protocol);
+}
+
+/// With an aclfile the user is there again after a restart.
+#[tokio::test]
+async fn a_server_with_an_aclfile_keeps_the_user() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("users.acl");
+    std::fs::write(&file, "").unwrap();
+    let Some(mut server) = RedisServer::start(&["--aclfile", &file.display().to_string()]) else {
+        return;
+    };
+    let address = address_of(&server.url());
+    let run = "kept".parse().unwrap();
+    let user = WorkerUser::new("worker", &run, QueuePassword::fresh(), &address).unwrap();
+    let list = AccessList::open(&address, RedisOptions::default()).unwrap();
+    list.apply(&user).await.unwrap();
+    assert_eq!(list.save().await.unwrap(), Kept::Saved);
+    server.kill();
+    server.start_again();
+    assert_eq!(list.prove(&user).await.unwrap(), Vec::<String>::new());
 }
 
 #[tokio::test]
@@ -105,44 +233,11 @@ async fn memory_shortage_stops_new_shards_but_not_the_end_of_leases() {
         ..Default::default()
     };
     let run = "full".parse().unwrap();
-    let impatient = shared::queue::redis::RedisQueue::connect(&server.url(), &run, options).unwrap();
+    let impatient =
+        shared::queue::redis::RedisQueue::connect(&address_of(&server.url()), &run, options).unwrap();
     let error = claim(&impatient, "a", 1).await.unwrap_err();
     assert_eq!(error.kind, QueueErrorKind::Unreachable, "waiting may help: {error}");
     let reply = queue.complete(&worker("a"), held.shard, held.token, &part(held.shard)).await.unwrap();
     assert_eq!(reply, shared::queue::CompleteReply::Ok);
     queue.forget().await.unwrap();
-}
-
-/// A certificate that nobody vouches for ends in an error that says so.
-#[tokio::test]
-async fn tls_checks_the_certificate() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name).display().to_string();
-    let (key, certificate) = (path("key.pem"), path("certificate.pem"));
-    let made = std::process::Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"])
-        .args(["-keyout", &key, "-out", &certificate])
-        .output();
-    if !made.is_ok_and(|output| output.status.success()) {
-        println!("skipped: no openssl on this machine");
-        return;
-    }
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port().to_string();
-    drop(listener);
-    let files = ["--tls-cert-file", &certificate, "--tls-key-file", &key];
-    let tls = ["--tls-port", &port, "--tls-auth-clients", "no"];
-    let Some(_server) = RedisServer::start(&[&tls[..], &files[..]].concat()) else {
-        return;
-    };
-    let options = shared::queue::redis::RedisOptions {
-        give_up_after: std::time::Duration::from_millis(500),
-        ..Default::default()
-    };
-    let url = format!("rediss://localhost:{port}/0");
-    let run = "tls".parse().unwrap();
-    let queue = shared::queue::redis::RedisQueue::connect(&url, &run, options).unwrap();
-    let error = claim(&queue, "a", 1).await.unwrap_err();
-    assert_eq!(error.kind, QueueErrorKind::Unreachable);
-    assert!(error.to_string().contains("ertificate"), "{error}");
 }

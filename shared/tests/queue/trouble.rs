@@ -9,7 +9,7 @@ use shared::queue::redis::RedisQueue;
 use shared::queue::{ClaimReply, CompleteReply, Queue, QueueErrorKind, QueueSettings};
 
 use crate::common::proxy::Proxy;
-use crate::common::redis_server::{RedisServer, queue_at};
+use crate::common::redis_server::{RedisServer, address_of, queue_at};
 use crate::{claim, lease, part, shards, worker};
 
 #[tokio::test]
@@ -93,7 +93,7 @@ async fn an_absent_server_is_given_up_in_time_and_without_its_password() {
         ..Default::default()
     };
     let url = format!("redis://user:hunter2@127.0.0.1:{port}/0");
-    let queue = RedisQueue::connect(&url, &"absent".parse().unwrap(), options).unwrap();
+    let queue = RedisQueue::connect(&address_of(&url), &"absent".parse().unwrap(), options).unwrap();
     let started = Instant::now();
     let error = claim(&queue, "a", 1).await.unwrap_err();
     assert_eq!(error.kind, QueueErrorKind::Unreachable);

@@ -4,6 +4,7 @@ mod bench;
 mod check;
 mod embed;
 mod model;
+mod queue;
 mod work;
 
 use std::io::IsTerminal as _;
@@ -11,7 +12,7 @@ use std::io::IsTerminal as _;
 use clap::{Parser, Subcommand};
 use shared::exit::ExitCode;
 use shared::queue::QueueError;
-use shared::settings::{FileSettings, SettingsError, environment};
+use shared::settings::{FileSettings, SettingsError, environment, log_filter};
 use shared::store::StoreError;
 
 use crate::isolate::probe::{self, Wrap};
@@ -86,8 +87,9 @@ pub fn main() -> ExitCode {
 /// The same with a change to the embedder of workers and their children.
 pub fn main_with(wrap: Wrap) -> ExitCode {
     let cli = Cli::parse();
-    let filter = tracing_subscriber::EnvFilter::try_from_env(environment::LOG)
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let asked = std::env::var(environment::LOG).unwrap_or_else(|_| "info".to_owned());
+    let filter = tracing_subscriber::EnvFilter::try_new(log_filter(&asked))
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(log_filter("info")));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

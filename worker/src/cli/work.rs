@@ -10,13 +10,14 @@ use shared::ids::{RunId, WorkerId};
 use shared::plan::{FindError, NUMERICS_VERSION, Plan, find_run, read_plan};
 use shared::queue::WorkerInfo;
 use shared::queue::redis::{RedisOptions, RedisQueue};
-use shared::settings::{FileSettings, QueueUrl, environment};
+use shared::settings::{FileSettings, environment};
 use shared::store::Store;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::Failure;
 use super::model::{Loader, find_model, load_in_background, null_vector_of};
+use super::queue::QueueArgs;
 use crate::device::DeviceChoice;
 use crate::embedder::BatchBudget;
 use crate::isolate::Isolation;
@@ -28,9 +29,8 @@ use crate::pipeline::{Worker, WorkerEnd, WorkerError, WorkerSettings};
 /// Which run to work on, and with what.
 #[derive(Debug, Args)]
 pub struct WorkArgs {
-    /// The queue: redis:// or rediss://
-    #[arg(long, env = environment::QUEUE, value_name = "URL", hide_env_values = true)]
-    queue: Option<QueueUrl>,
+    #[command(flatten)]
+    queue: QueueArgs,
     /// The store: a path, file:, s3://, gs:// or az://
     #[arg(long, env = environment::STORE, value_name = "URL", hide_env_values = true)]
     store: Option<String>,
@@ -110,14 +110,7 @@ pub async fn work(args: WorkArgs, file: &FileSettings, wrap: Wrap) -> Result<Exi
     let stop = CancellationToken::new();
     let signalled = stop_on_signal(stop.clone())?;
     check(&args)?;
-    let queue_url = args.queue.clone().or_else(|| file.queue.clone()).ok_or_else(|| {
-        Failure::usage("no queue: pass --queue redis://..., set FLEET_QUEUE, or write queue = \"...\" into embed-fleet.toml")
-    })?;
-    if queue_url.is_memory() {
-        return Err(Failure::usage(
-            "memory: is a queue inside one process; `coordinator run` works with it, a worker needs --queue redis://...",
-        ));
-    }
+    let address = args.queue.address(file)?;
     let store_url = args.store.clone().or_else(|| file.store.clone()).ok_or_else(|| {
         Failure::usage(
             "no store: pass --store, set FLEET_STORE, or write store = \"...\" into embed-fleet.toml",
@@ -161,7 +154,7 @@ pub async fn work(args: WorkArgs, file: &FileSettings, wrap: Wrap) -> Result<Exi
         step_limit,
         ..loader.isolation()
     };
-    let queue = RedisQueue::connect(queue_url.expose(), &run, RedisOptions::default())?;
+    let queue = RedisQueue::connect(&address, &run, RedisOptions::default())?;
     let host = host_name();
     let worker = Worker {
         id: WorkerId::fresh(&host),

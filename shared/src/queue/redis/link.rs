@@ -13,8 +13,9 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 
 use super::super::{QueueError, QueueErrorKind};
-use super::failure::{kind_of, queue_error};
-use super::options::{RedisOptions, mask_url, open_client};
+use super::failure::{Peer, kind_of, queue_error};
+use super::options::{RedisOptions, open_client};
+use crate::settings::QueueAddress;
 
 /// One timeout may be a slow server; three in a row are a connection that lost its peer.
 const TIMEOUTS_TO_RECONNECT: u32 = 3;
@@ -22,7 +23,7 @@ const TIMEOUTS_TO_RECONNECT: u32 = 3;
 /// A connection to one server, for any number of concurrent calls.
 pub(super) struct Link {
     client: Client,
-    shown: String,
+    peer: Peer,
     options: RedisOptions,
     current: Mutex<Current>,
 }
@@ -38,14 +39,14 @@ struct Current {
 
 impl Link {
     /// A link that connects at its first call.
-    pub(super) fn open(url: &str, options: RedisOptions) -> Result<Self, QueueError> {
-        let client = open_client(url)?;
-        Ok(Self { client, shown: mask_url(url), options, current: Mutex::default() })
+    pub(super) fn open(address: &QueueAddress, options: RedisOptions) -> Result<Self, QueueError> {
+        let client = open_client(address)?;
+        Ok(Self { client, peer: Peer::of(address), options, current: Mutex::default() })
     }
 
     /// The URL, masked.
     pub(super) fn shown(&self) -> &str {
-        &self.shown
+        &self.peer.shown
     }
 
     /// Sends a command until it is answered, or refused, or [`RedisOptions::give_up_after`] has
@@ -56,10 +57,10 @@ impl Link {
         let repeated = timeout_at(deadline, self.repeat(command, &mut last_error)).await;
         match (repeated, last_error) {
             (Ok(Ok(value)), _) => Ok(value),
-            (Ok(Err(error)), _) | (Err(_), Some(error)) => Err(queue_error(&self.shown, operation, error)),
+            (Ok(Err(error)), _) | (Err(_), Some(error)) => Err(queue_error(&self.peer, operation, error)),
             (Err(_), None) => {
                 let seconds = self.options.give_up_after.as_secs_f64();
-                let message = format!("queue {}: {operation}: no answer for {seconds} s", self.shown);
+                let message = format!("queue {}: {operation}: no answer for {seconds} s", self.peer.shown);
                 Err(QueueError::new(QueueErrorKind::Unreachable, message))
             }
         }
@@ -70,7 +71,7 @@ impl Link {
         loop {
             match self.try_once(command).await {
                 Err(error) if kind_of(&error) == QueueErrorKind::Unreachable => {
-                    tracing::debug!(queue = self.shown, %error, "queue call failed, trying again");
+                    tracing::debug!(queue = self.peer.shown, %error, "queue call failed, trying again");
                     *last_error = Some(error);
                 }
                 answered => return answered,
@@ -111,7 +112,7 @@ impl Link {
                 current.timeouts_in_a_row += 1;
                 if current.timeouts_in_a_row >= TIMEOUTS_TO_RECONNECT {
                     tracing::warn!(
-                        queue = self.shown,
+                        queue = self.peer.shown,
                         "three answers in a row did not come, connecting anew"
                     );
                     current.connection = None;

@@ -9,16 +9,19 @@
 //! A coordinator calls [`RedisQueue::check_server`] and [`RedisQueue::load_functions`] first; a worker
 //! needs neither, nor the rights to do so.
 
+pub mod acl;
 mod failure;
 mod link;
 mod options;
 mod reply;
 mod server;
+mod tls;
 
 use async_trait::async_trait;
 use redis::{Cmd, Value, cmd};
 
 use crate::ids::{LeaseToken, RunId, ShardId, WorkerId};
+use crate::settings::QueueAddress;
 
 use super::admission::{check_part, check_shards, unknown_run};
 use super::transition::cap_message;
@@ -47,10 +50,10 @@ pub struct RedisQueue {
 }
 
 impl RedisQueue {
-    /// A queue at `redis://...` or `rediss://...`. Only the URL is checked here: the connection is made
-    /// by the first call, and again whenever it is lost.
-    pub fn connect(url: &str, run: &RunId, options: RedisOptions) -> Result<Self, QueueError> {
-        let link = Link::open(url, options)?;
+    /// A queue at `redis://...` or `rediss://...`. Only the address is checked here: the connection is
+    /// made by the first call, and again whenever it is lost.
+    pub fn connect(address: &QueueAddress, run: &RunId, options: RedisOptions) -> Result<Self, QueueError> {
+        let link = Link::open(address, options)?;
         // The braces make every key of the run fall into one slot of a cluster.
         Ok(Self { link, run: run.clone(), run_key: format!("fleet:{{{run}}}:run") })
     }

@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use redis::io::tcp::TcpSettings;
 use redis::io::tcp::socket2::TcpKeepalive;
-use redis::{AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo};
+use redis::{
+    AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionInfo, IntoConnectionInfo, TlsCertificates,
+};
 use url::Url;
 
 use super::super::{QueueError, QueueErrorKind};
+use crate::settings::QueueAddress;
 
 /// How long things may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +50,8 @@ impl RedisOptions {
 }
 
 /// A client for `redis://` or `rediss://`; nothing is sent yet.
-pub(super) fn open_client(url: &str) -> Result<Client, QueueError> {
+pub(super) fn open_client(address: &QueueAddress) -> Result<Client, QueueError> {
+    let url = address.url().expose();
     let shown = mask_url(url);
     let refused = |why: String| QueueError::new(QueueErrorKind::Refused, why);
     if !["redis://", "rediss://"].iter().any(|scheme| url.starts_with(scheme)) {
@@ -57,7 +61,23 @@ pub(super) fn open_client(url: &str) -> Result<Client, QueueError> {
     let unreadable =
         || refused(format!("queue {shown}: not a URL of the form redis://user:password@host:port/0"));
     let info: ConnectionInfo = url.into_connection_info().map_err(|_| unreadable())?;
-    Client::open(info.set_tcp_settings(tcp_settings())).map_err(|_| unreadable())
+    let info = info.set_tcp_settings(tcp_settings());
+    let client = match tls_certificates(address) {
+        Some(certificates) => Client::build_with_tls(info, certificates),
+        None => Client::open(info),
+    };
+    client.map_err(|_| unreadable())
+}
+
+/// What the client library wants to know of TLS, where anything was set. A CA that is set is the only
+/// one trusted.
+fn tls_certificates(address: &QueueAddress) -> Option<TlsCertificates> {
+    let root_cert = address.authority().map(|authority| authority.pem().to_vec());
+    let client_tls = address.identity().map(|identity| ClientTlsConfig {
+        client_cert: identity.certificate_pem().to_vec(),
+        client_key: identity.expose_key_pem().to_vec(),
+    });
+    (root_cert.is_some() || client_tls.is_some()).then_some(TlsCertificates { client_tls, root_cert })
 }
 
 /// A vanished peer is noticed within about 15 s even where no packet tells of it.
@@ -91,6 +111,11 @@ pub fn mask_url(url: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::QueueUrl;
+
+    fn open(url: &str) -> Result<Client, QueueError> {
+        open_client(&QueueAddress::from(QueueUrl::from(url.to_owned())))
+    }
 
     #[test]
     fn no_password_is_shown() {
@@ -100,7 +125,7 @@ mod tests {
         assert_eq!(mask_url("redis://h/0"), "redis://h/0");
         for odd in ["hunter2", "redis:hunter2", "redis://u:hunter2@h:99999", "://hunter2", "redis:///hunter2"]
         {
-            let error = open_client(odd).err().map(|error| format!("{error} {error:?}"));
+            let error = open(odd).err().map(|error| format!("{error} {error:?}"));
             assert!(
                 !error.unwrap_or_default().contains("hunter2") && !mask_url(odd).contains("hunter2"),
                 "{odd}"
@@ -110,7 +135,7 @@ mod tests {
 
     #[test]
     fn other_schemes_are_refused() {
-        let error = open_client("http://u:hunter2@h/").unwrap_err();
+        let error = open("http://u:hunter2@h/").unwrap_err();
         assert_eq!(error.kind, QueueErrorKind::Refused);
         assert!(!error.to_string().contains("hunter2"), "{error}");
     }
