@@ -16,10 +16,11 @@ use super::signed::{SignedStore, SignedUrl};
 use super::{Store, StoreError, StoreErrorKind};
 
 /// One request may take this long; bundles and parts are tens of megabytes on slow links.
-const REQUEST_TIMEOUT: &str = "300 seconds";
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// The same for requests under signed rights.
-const SIGNED_REQUEST_TIMEOUT: Duration = Duration::from_secs(300);
+/// Nothing may be heard for this long, the sending of a part included: a connection that lost its peer in
+/// silence is given up.
+const READ_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// The variable that lets a connection go without TLS to another machine.
 const ALLOW_HTTP: &str = "AWS_ALLOW_HTTP";
@@ -48,24 +49,37 @@ pub(super) fn open(url: &str, missing: MissingFolder) -> Result<Store, StoreErro
         Location::Folder(folder) => open_folder(&folder, missing),
         Location::Signed(url) => open_signed(url),
         Location::S3(url) => {
-            let builder = AmazonS3Builder::from_env()
-                .with_url(url.as_str())
-                .with_config(AmazonS3ConfigKey::Client(ClientConfigKey::Timeout), REQUEST_TIMEOUT);
+            let builder = AmazonS3Builder::from_env().with_url(url.as_str());
+            let builder = timeouts("AWS").fold(builder, |builder, (key, time)| {
+                builder.with_config(AmazonS3ConfigKey::Client(key), time)
+            });
             remote(&url, builder.build())
         }
         Location::Gcs(url) => {
-            let builder = GoogleCloudStorageBuilder::from_env()
-                .with_url(url.as_str())
-                .with_config(GoogleConfigKey::Client(ClientConfigKey::Timeout), REQUEST_TIMEOUT);
+            let builder = GoogleCloudStorageBuilder::from_env().with_url(url.as_str());
+            let builder = timeouts("GOOGLE").fold(builder, |builder, (key, time)| {
+                builder.with_config(GoogleConfigKey::Client(key), time)
+            });
             remote(&url, builder.build())
         }
         Location::Azure(url) => {
-            let builder = MicrosoftAzureBuilder::from_env()
-                .with_url(url.as_str())
-                .with_config(AzureConfigKey::Client(ClientConfigKey::Timeout), REQUEST_TIMEOUT);
+            let builder = MicrosoftAzureBuilder::from_env().with_url(url.as_str());
+            let builder = timeouts("AZURE")
+                .fold(builder, |builder, (key, time)| builder.with_config(AzureConfigKey::Client(key), time));
             remote(&url, builder.build())
         }
     }
+}
+
+/// The times that the environment does not set (`AWS_TIMEOUT`, `AWS_READ_TIMEOUT`), as a backend reads them.
+fn timeouts(prefix: &'static str) -> impl Iterator<Item = (ClientConfigKey, String)> {
+    [
+        ("TIMEOUT", ClientConfigKey::Timeout, REQUEST_TIMEOUT),
+        ("READ_TIMEOUT", ClientConfigKey::ReadTimeout, READ_TIMEOUT),
+    ]
+    .into_iter()
+    .filter(move |(name, ..)| std::env::var_os(format!("{prefix}_{name}")).is_none())
+    .map(|(_, key, time)| (key, format!("{} seconds", time.as_secs())))
 }
 
 /// Reads the URL alone: no network, no environment.
@@ -168,7 +182,7 @@ fn open_signed(url: SignedUrl) -> Result<Store, StoreError> {
             "{base}: over http everybody on the way can take these rights: use https, or set {ALLOW_HTTP}=true"
         )));
     }
-    let backend = SignedStore::new(url, SIGNED_REQUEST_TIMEOUT).map_err(|error| StoreError {
+    let backend = SignedStore::new(url, REQUEST_TIMEOUT, READ_TIMEOUT).map_err(|error| StoreError {
         kind: StoreErrorKind::BadUrl,
         message: format!("cannot open {base}"),
         source: Some(Box::new(error.without_url())),

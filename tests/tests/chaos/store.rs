@@ -17,6 +17,7 @@ pub const SCENARIOS: &[Scenario] = scenarios![
     store_keeps_an_upload_and_answers_an_error,
     store_keeps_an_upload_and_says_nothing,
     store_answers_errors_to_a_merge,
+    store_falls_silent,
     store_refuses_a_worker,
 ];
 
@@ -73,6 +74,20 @@ fn store_answers_errors_to_a_merge(seed: u64) -> Result<(), Missing> {
     }
     world.check_end();
     assert_eq!(proxy.struck(), 3);
+    Ok(())
+}
+
+/// Packets are lost in silence in the middle of requests; the worker gives such a connection up by itself.
+fn store_falls_silent(seed: u64) -> Result<(), Missing> {
+    let world = World::on_s3(seed, "store-silent")?;
+    let proxy = world.store_proxy();
+    for request in [GET_BUNDLE, PUT_PART] {
+        proxy.add(Rule::new(&request, Fault::Silence).after(world.between(0, 3)));
+    }
+    let impatient = || world.worker_command().env("AWS_READ_TIMEOUT", "3 seconds");
+    let workers = vec![world.start(impatient()), world.start(impatient())];
+    world.wait_for_strike(proxy, 2);
+    world.finish_with(workers);
     Ok(())
 }
 

@@ -79,11 +79,12 @@ impl<'a> Tries<'a> {
 }
 
 impl Http {
-    pub(super) fn new(request_timeout: Duration) -> Result<Self, reqwest::Error> {
+    pub(super) fn new(request_timeout: Duration, read_timeout: Duration) -> Result<Self, reqwest::Error> {
         let client = Client::builder()
             .user_agent(concat!("embed-fleet/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(Duration::from_secs(20))
             .timeout(request_timeout)
+            .read_timeout(read_timeout)
             // A signature holds for one host alone.
             .redirect(reqwest::redirect::Policy::none())
             .build()?;

@@ -56,8 +56,12 @@ pub(super) struct SignedStore {
 
 impl SignedStore {
     /// Nothing is sent yet: the root is read by the first operation.
-    pub(super) fn new(place: SignedUrl, request_timeout: Duration) -> Result<Self, reqwest::Error> {
-        Ok(Self::with_http(place, Http::new(request_timeout)?))
+    pub(super) fn new(
+        place: SignedUrl,
+        request_timeout: Duration,
+        read_timeout: Duration,
+    ) -> Result<Self, reqwest::Error> {
+        Ok(Self::with_http(place, Http::new(request_timeout, read_timeout)?))
     }
 
     fn with_http(place: SignedUrl, http: Http) -> Self {
