@@ -224,7 +224,9 @@ pub fn parse_memory(text: &str) -> Result<u64, String> {
 /// Gives the memory of devices back whose models are gone, so that another process may use it.
 pub fn release_unused() {
     #[cfg(feature = "cuda")]
-    crate::kernels::cuda::release_unused();
+    if let Err(error) = crate::kernels::cuda::release_unused() {
+        tracing::warn!(%error, "the memory of a device could not be given back");
+    }
 }
 
 /// The kind of CPU, for the metadata: CPUs of one kind give equal bytes.

@@ -4,10 +4,11 @@
 use std::collections::HashMap;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use worker::embedder::{
-    BatchBudget, EmbedError, Embedder, ImageError, ItemError, PreparedImage, PreparedItem,
+    BatchBudget, EmbedError, EmbeddedBatch, Embedder, ImageError, ItemError, PreparedImage, PreparedItem,
+    StartedBatch,
 };
 
 /// Milliseconds that a batch takes at least.
@@ -23,7 +24,15 @@ const TAKEN: usize = 700 << 20;
 /// A few items a batch.
 const BUDGET: BatchBudget = BatchBudget(200);
 
+/// A credential that no child of a worker may have.
+const CREDENTIAL: &str = "AWS_SECRET_ACCESS_KEY";
+
 fn main() -> ExitCode {
+    let is_child = std::env::args().nth(1).as_deref() == Some("probe");
+    if is_child && std::env::var_os(CREDENTIAL).is_some() {
+        eprintln!("a child got {CREDENTIAL}");
+        return ExitCode::from(9);
+    }
     worker::cli::main_with(|inner| Arc::new(Rigged::new(inner))).into()
 }
 
@@ -39,13 +48,38 @@ enum Poison {
 struct Rigged {
     inner: Arc<dyn Embedder>,
     batch_time: Option<Duration>,
+    /// When the device is through with all that was started.
+    busy_until: Mutex<Instant>,
     deadly: Mutex<HashMap<Vec<u32>, Poison>>,
+}
+
+/// A batch on a device that works on its own.
+struct Started {
+    rows: Vec<Vec<f32>>,
+    busy: Duration,
+    ready_at: Instant,
+}
+
+impl StartedBatch for Started {
+    fn is_finished(&self) -> bool {
+        Instant::now() >= self.ready_at
+    }
+
+    fn finish(self: Box<Self>) -> Result<EmbeddedBatch, EmbedError> {
+        std::thread::sleep(self.ready_at.saturating_duration_since(Instant::now()));
+        Ok(EmbeddedBatch { rows: self.rows, busy: self.busy })
+    }
 }
 
 impl Rigged {
     fn new(inner: Arc<dyn Embedder>) -> Self {
         let milliseconds = std::env::var(BATCH_TIME).ok().and_then(|text| text.parse().ok());
-        Self { inner, batch_time: milliseconds.map(Duration::from_millis), deadly: Mutex::default() }
+        Self {
+            inner,
+            batch_time: milliseconds.map(Duration::from_millis),
+            busy_until: Mutex::new(Instant::now()),
+            deadly: Mutex::default(),
+        }
     }
 }
 
@@ -137,10 +171,16 @@ impl Embedder for Rigged {
         if let Some(poison) = poison {
             poison.act();
         }
-        if let Some(time) = self.batch_time {
-            std::thread::park_timeout(time);
-        }
         self.inner.embed(batch)
+    }
+
+    fn start(&self, batch: &[PreparedItem]) -> Result<Box<dyn StartedBatch>, EmbedError> {
+        let busy = self.batch_time.unwrap_or_default();
+        let rows = self.embed(batch)?;
+        let mut busy_until = self.busy_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let ready_at = Instant::now().max(*busy_until) + busy;
+        *busy_until = ready_at;
+        Ok(Box::new(Started { rows, busy, ready_at }))
     }
 
     fn default_budget(&self) -> BatchBudget {

@@ -78,7 +78,7 @@ pub const FAULTS: &[SoakFault] = &[
     SoakFault {
         name: "the store answers 500 to three uploads",
         inject: |fleet| {
-            at_store(fleet, "PUT ", "/parts/", Fault::Answer(http_error("500 Internal Server Error")))
+            at_store(fleet, "PUT ", "/parts/", Fault::Answer(http_error("500 Internal Server Error")));
         },
     },
     SoakFault {

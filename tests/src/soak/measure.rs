@@ -25,6 +25,9 @@ struct Moment {
     keys: u64,
 }
 
+/// Memory of one process at a moment.
+type Of = fn(&Moment) -> f64;
+
 /// All moments.
 #[derive(Debug, Default)]
 pub struct Measurements {
@@ -69,14 +72,14 @@ impl Measurements {
         }
     }
 
-    const PROCESSES: [(&'static str, fn(&Moment) -> f64); 3] = [
+    const PROCESSES: [(&'static str, Of); 3] = [
         ("a worker", |moment| moment.worker),
         ("coordinator status --watch", |moment| moment.coordinator),
         ("redis-server", |moment| moment.redis),
     ];
 
     /// The median of a quarter of the time.
-    fn quarter(&self, number: usize, of: fn(&Moment) -> f64) -> f64 {
+    fn quarter(&self, number: usize, of: Of) -> f64 {
         let quarter = self.moments.len() / 4;
         let mut values: Vec<f64> =
             self.moments.iter().skip(number * quarter).take(quarter.max(1)).map(of).collect();

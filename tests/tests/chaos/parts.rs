@@ -19,6 +19,7 @@ pub const SCENARIOS: &[Scenario] = scenarios![
     part_of_another_fingerprint,
     file_that_is_no_part,
     file_under_a_parts_name,
+    part_under_another_parts_name,
     two_parts_that_agree,
     two_parts_of_which_one_has_more_failed_items,
     two_parts_that_disagree,
@@ -150,6 +151,23 @@ fn file_under_a_parts_name(seed: u64) -> Result<(), Missing> {
         assert_eq!(worker.ends(), 0, "{}", worker.log());
     }
     world.check_end();
+    Ok(())
+}
+
+/// Whole and valid in itself, with checksums of its own, but not what its name says: only the digest tells.
+fn part_under_another_parts_name(seed: u64) -> Result<(), Missing> {
+    let world = finished(seed, "other-name")?;
+    let part = any_part(&world);
+    let whole = std::fs::read(&part).unwrap();
+    let turned = |values: &[f32]| values.iter().rev().copied().collect();
+    let (_, bytes) = another_part(&world, &part, turned, None);
+    std::fs::write(&part, bytes).unwrap();
+    let merged = world.coordinator("merge").args(["--out", "bad.npz"]).output();
+    assert_ne!(merged.code(), 0);
+    assert!(merged.stderr().contains(&name_of(&part)), "{}", merged.stderr());
+    let _ = world.coordinator("resume").args(["--deep"]).output().expect(0);
+    world.finish();
+    assert_eq!(std::fs::read(&part).unwrap(), whole, "the right bytes again");
     Ok(())
 }
 

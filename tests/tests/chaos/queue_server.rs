@@ -1,7 +1,9 @@
 //! The queue's server dies, forgets, or would forget.
 
+use std::time::Instant;
+
 use tests::chaos::fault::{Fault, Rule};
-use tests::chaos::world::{Missing, World};
+use tests::chaos::world::{LEASE, Missing, World};
 use tests::redis::RedisServer;
 use tests::wait::until;
 
@@ -14,6 +16,7 @@ pub const SCENARIOS: &[Scenario] = scenarios![
     redis_killed_before_it_answers_a_claim,
     redis_killed_before_it_answers_a_completion,
     redis_away_for_longer_than_a_lease,
+    redis_away_at_the_end_of_a_run,
     redis_flushed,
     redis_functions_deleted,
     redis_restored_from_a_stale_copy,
@@ -85,11 +88,28 @@ fn redis_away_for_longer_than_a_lease(seed: u64) -> Result<(), Missing> {
     let workers = vec![world.worker(), world.worker()];
     world.wait_for_done(world.between(1, 4));
     world.redis.borrow_mut().stop();
-    for worker in &workers {
-        worker.says("a beat failed");
-    }
+    let away_since = Instant::now();
+    until("more than a lease", || (away_since.elapsed() > LEASE * 2).then_some(()));
     world.redis.borrow_mut().start_again();
     world.finish_with(workers);
+    Ok(())
+}
+
+/// The worker has nothing left to claim, and its first call that is answered is a claim: it gets its own
+/// shards anew, and must let go of the leases it lost.
+fn redis_away_at_the_end_of_a_run(seed: u64) -> Result<(), Missing> {
+    let redis = RedisServer::start_persistent().ok_or_else(|| Missing("no redis-server".to_owned()))?;
+    let world = World::with(seed, "away-at-end", redis, None);
+    world.plan();
+    let worker = world.start(world.worker_command().env("RIGGED_BATCH_MS", "300"));
+    world.wait_for_done(world.between(8, 10));
+    world.redis.borrow_mut().stop();
+    let away_since = Instant::now();
+    until("more than a lease", || (away_since.elapsed() > LEASE * 2).then_some(()));
+    // Beats come later than claims.
+    world.queue.add(Rule::new(&["fleet_v2_beat"], Fault::CutBefore).times(3));
+    world.redis.borrow_mut().start_again();
+    world.finish_with(vec![worker]);
     Ok(())
 }
 

@@ -7,14 +7,22 @@ use shared::queue::ItemRange;
 use super::LeftOut;
 use super::child::Death;
 
-/// Deaths of a child that had this item alone, after which the item is guilty.
+/// Deaths of a child on this item alone, after which the item is guilty; all but the first in a child that
+/// had done nothing else.
 const DEATHS_ALONE: u32 = 2;
+
+/// Steps up to this long are cut into single items.
+const SHORT: u32 = 64;
+
+/// Guilty items beyond this many, and beyond half of what was suspected, are a machine that kills.
+const MOST_GUILTY: usize = 3;
 
 /// A search in progress.
 #[derive(Debug)]
 pub struct Bisection {
     /// Ranges to try, the next one last.
     waiting: Vec<ItemRange>,
+    suspected: ItemRange,
     alone: BTreeMap<u32, u32>,
     guilty: BTreeMap<u32, Death>,
     deaths: u32,
@@ -23,8 +31,13 @@ pub struct Bisection {
 impl Bisection {
     /// Of these items.
     pub fn new(suspected: ItemRange) -> Self {
-        let mut search =
-            Self { waiting: Vec::new(), alone: BTreeMap::new(), guilty: BTreeMap::new(), deaths: 0 };
+        let mut search = Self {
+            waiting: Vec::new(),
+            suspected,
+            alone: BTreeMap::new(),
+            guilty: BTreeMap::new(),
+            deaths: 0,
+        };
         search.push(suspected.first, suspected.end);
         search
     }
@@ -57,8 +70,10 @@ impl Bisection {
         let inside = range.first <= step.first && step.first < step.end && step.end <= range.end;
         let step = if inside { step } else { range };
         self.push(step.end, range.end);
-        if step.end - step.first == 1 {
-            self.push(step.first, step.end);
+        if step.end - step.first <= SHORT {
+            for item in (step.first..step.end).rev() {
+                self.push(item, item + 1);
+            }
         } else {
             let middle = step.first + (step.end - step.first) / 2;
             self.push(middle, step.end);
@@ -72,12 +87,18 @@ impl Bisection {
         self.deaths
     }
 
+    /// Whether so many items kill that the machine does.
+    pub fn blames_too_many(&self) -> bool {
+        let suspected = (self.suspected.end - self.suspected.first) as usize;
+        self.guilty.len() > MOST_GUILTY && self.guilty.len() > suspected / 2
+    }
+
     /// The items that kill, ascending.
     pub fn into_guilty(self) -> Vec<LeftOut> {
         let left_out = |(item, death): (u32, Death)| LeftOut {
             item,
             kind: death.kind(),
-            reason: format!("{death}, {DEATHS_ALONE} times while it was alone"),
+            reason: format!("{death}, each of {DEATHS_ALONE} times it was tried alone"),
         };
         self.guilty.into_iter().map(left_out).collect()
     }
@@ -128,7 +149,7 @@ mod tests {
         ) {
             let killers: Vec<u32> = killers.into_iter().collect();
             let (guilty, deaths) = search(range(0, 512), batch, &killers, dies_early);
-            prop_assert!(deaths <= 10 * killers.len() as u32 + 2);
+            prop_assert!(deaths <= 6 * killers.len() as u32);
             prop_assert_eq!(guilty, killers);
         }
     }
@@ -148,9 +169,18 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_that_kills_everything_is_blamed_itself() {
+        let mut bisection = Bisection::new(range(0, 8));
+        while let Some(tried) = bisection.next() {
+            bisection.died(tried, Death::Hang);
+        }
+        assert!(bisection.blames_too_many());
+    }
+
+    #[test]
     fn a_step_outside_the_range_is_not_believed() {
         let mut bisection = Bisection::new(range(8, 12));
         bisection.died(range(0, 2), Death::Hang);
-        assert_eq!(bisection.next(), Some(range(8, 10)));
+        assert_eq!(bisection.next(), Some(range(8, 9)));
     }
 }

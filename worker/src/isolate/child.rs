@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use shared::part::ReasonKind;
 use shared::queue::ItemRange;
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Split};
 use tokio::process::{ChildStdin, ChildStdout, Command};
 
 use super::memory;
@@ -17,9 +17,15 @@ use super::protocol::{ARGUMENT, Said, Task};
 /// How often a child's memory is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
+/// How long a child may take to load its model: tens of gigabytes from a slow disk.
+const LOADING: Duration = Duration::from_secs(30 * 60);
+
+/// How long a process may take to be gone once it is killed; one that hangs in a driver never is.
+const DYING: Duration = Duration::from_secs(30);
+
 /// What of the environment a child gets: where programs, libraries and devices are. Credentials are none
 /// of its business.
-const KEPT_VARIABLES: [&str; 9] = [
+const KEPT_VARIABLES: [&str; 11] = [
     "PATH",
     "HOME",
     "TMPDIR",
@@ -29,6 +35,8 @@ const KEPT_VARIABLES: [&str; 9] = [
     "FLEET_LOG",
     "RUST_BACKTRACE",
     "CUDA_VISIBLE_DEVICES",
+    "CUDA_DEVICE_ORDER",
+    "CUDA_CACHE_PATH",
 ];
 
 /// How a child ended.
@@ -66,11 +74,18 @@ impl Death {
         }
     }
 
-    fn of(status: ExitStatus) -> Self {
+    /// How a child ended that was not killed from here; an error where that says nothing of its items:
+    /// another hand killed it, and not because it took much.
+    fn of(status: ExitStatus, taken: u64, limit: Option<u64>) -> Result<Self, String> {
         match (status.signal(), status.code()) {
-            (Some(9), _) => Self::Memory("was killed, as a system does when memory runs out".to_owned()),
-            (Some(signal), _) => Self::Crash(format!("ended its process with signal {signal}")),
-            (None, code) => Self::Crash(format!("ended its process with code {}", code.unwrap_or(-1))),
+            (Some(9), _) if limit.is_some_and(|limit| taken > limit / 2) => {
+                Ok(Self::Memory(format!("was killed with {} MiB of memory", taken >> 20)))
+            }
+            (Some(signal @ (1 | 2 | 3 | 9 | 15)), _) => {
+                Err(format!("a child process was ended by signal {signal} from elsewhere"))
+            }
+            (Some(signal), _) => Ok(Self::Crash(format!("ended its process with signal {signal}"))),
+            (None, code) => Ok(Self::Crash(format!("ended its process with code {}", code.unwrap_or(-1)))),
         }
     }
 }
@@ -88,8 +103,11 @@ impl fmt::Display for Death {
 pub struct Child {
     process: tokio::process::Child,
     orders: ChildStdin,
-    answers: Lines<BufReader<ChildStdout>>,
+    answers: Split<BufReader<ChildStdout>>,
     memory: Option<u64>,
+    /// Its memory when it was last looked at.
+    taken: u64,
+    looked_at: Instant,
     patience: Duration,
 }
 
@@ -107,20 +125,29 @@ impl Child {
         memory: Option<u64>,
         patience: Duration,
     ) -> Result<Self, String> {
+        let memory = match (memory, memory::limit()) {
+            (Some(asked), _) => Some(asked),
+            (None, Some(free)) if free < memory::ENOUGH_TO_JUDGE => {
+                return Err(format!("{} MiB of memory are free, too few to judge an item by", free >> 20));
+            }
+            (None, free) => free,
+        };
         let failed = |error: std::io::Error| format!("cannot start {}: {error}", program.display());
         let mut command = Command::new(program);
         command.arg(ARGUMENT).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).env_clear();
         command.envs(KEPT_VARIABLES.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+        // A Ctrl-C is for the worker, which ends its child itself.
+        command.process_group(0);
         let mut process = command.spawn().map_err(failed)?;
         let (Some(orders), Some(output)) = (process.stdin.take(), process.stdout.take()) else {
             return Err(failed(std::io::Error::other("it has no pipes")));
         };
-        let answers = BufReader::new(output).lines();
-        let memory = memory.or_else(memory::limit);
-        let mut child = Self { process, orders, answers, memory, patience };
+        let answers = BufReader::new(output).split(b'\n');
+        let looked_at = Instant::now();
+        let mut child = Self { process, orders, answers, memory, taken: 0, looked_at, patience: LOADING };
         child.tell(task).await.map_err(failed)?;
         match child.hear().await? {
-            Seen::Said(Said::Ready) => Ok(child),
+            Seen::Said(Said::Ready) => Ok(Self { patience, ..child }),
             Seen::Said(said) => Err(format!("a child process said {said:?} before it was ready")),
             Seen::Died(death) => Err(format!("a child process {death} before it was ready")),
         }
@@ -135,10 +162,16 @@ impl Child {
             match self.hear().await? {
                 Seen::Said(Said::Begins(next)) => step = next,
                 Seen::Said(Said::Survived) => return Ok(Verdict::Survived),
+                Seen::Said(Said::Failed(failure)) => return Err(format!("the device failed: {failure}")),
                 Seen::Said(Said::Ready) => return Err("a child process was ready twice".to_owned()),
                 Seen::Died(death) => return Ok(Verdict::Died { step, death }),
             }
         }
+    }
+
+    /// Ends it, and waits until it is gone.
+    pub async fn end(mut self) -> Result<(), String> {
+        self.kill().await
     }
 
     async fn tell(&mut self, order: &impl serde::Serialize) -> std::io::Result<()> {
@@ -153,39 +186,54 @@ impl Child {
         let asked = Instant::now();
         loop {
             tokio::select! {
-                line = self.answers.next_line() => {
+                // What it said while this process slept comes first.
+                biased;
+                line = self.answers.next_segment() => {
                     let line = line.map_err(|error| format!("a child process cannot be heard: {error}"))?;
-                    let Some(line) = line else { return self.end().await };
+                    let Some(line) = line else { return self.is_gone().await };
                     // Libraries may print: what is no word of ours is passed over.
-                    if let Ok(said) = serde_json::from_str(&line) {
+                    if let Ok(said) = serde_json::from_slice(&line) {
                         return Ok(Seen::Said(said));
                     }
                 }
-                () = tokio::time::sleep(LOOK_EVERY) => {
-                    let taken = self.process.id().and_then(memory::taken_by).unwrap_or(0);
-                    if let Some(limit) = self.memory.filter(|limit| taken > *limit) {
-                        self.kill().await?;
-                        let (taken, limit) = (taken >> 20, limit >> 20);
-                        let how = format!("took {taken} MiB of memory where {limit} MiB were free");
-                        return Ok(Seen::Died(Death::Memory(how)));
-                    }
-                    if asked.elapsed() > self.patience {
-                        self.kill().await?;
-                        return Ok(Seen::Died(Death::Hang));
-                    }
-                }
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+            if let Some(death) = self.takes_too_much() {
+                self.kill().await?;
+                return Ok(Seen::Died(death));
+            }
+            if asked.elapsed() > self.patience {
+                self.kill().await?;
+                return Ok(Seen::Died(Death::Hang));
             }
         }
     }
 
+    /// Looks at its memory, if it is time.
+    fn takes_too_much(&mut self) -> Option<Death> {
+        if self.looked_at.elapsed() < LOOK_EVERY && self.taken > 0 {
+            return None;
+        }
+        self.looked_at = Instant::now();
+        self.taken = self.process.id().and_then(memory::taken_by).unwrap_or(self.taken);
+        let limit = self.memory.filter(|limit| self.taken > *limit)?;
+        let (taken, limit) = (self.taken >> 20, limit >> 20);
+        Some(Death::Memory(format!("took {taken} MiB of memory where it may take {limit} MiB")))
+    }
+
     async fn kill(&mut self) -> Result<(), String> {
-        self.process.kill().await.map_err(|error| format!("a child process cannot be killed: {error}"))
+        match tokio::time::timeout(DYING, self.process.kill()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(format!("a child process cannot be killed: {error}")),
+            Err(_) => Err("a child process does not die: its device hangs".to_owned()),
+        }
     }
 
     /// Its output has ended, so it has, or will at once.
-    async fn end(&mut self) -> Result<Seen, String> {
-        let status = self.process.wait().await;
+    async fn is_gone(&mut self) -> Result<Seen, String> {
+        let status = tokio::time::timeout(DYING, self.process.wait()).await;
+        let status = status.map_err(|_| "a child process closed its output and does not end".to_owned())?;
         let status = status.map_err(|error| format!("a child process cannot be waited for: {error}"))?;
-        Ok(Seen::Died(Death::of(status)))
+        Ok(Seen::Died(Death::of(status, self.taken, self.memory)?))
     }
 }

@@ -5,6 +5,9 @@ use std::fs;
 /// The share of the free memory that a child may take: the rest is this process's and the machine's.
 const SHARE: f64 = 0.9;
 
+/// An item that does not fit into less than this may be none to blame: the machine is small.
+pub const ENOUGH_TO_JUDGE: u64 = 4 << 30;
+
 /// Bytes that a child may take now; `None` where the machine does not say.
 pub fn limit() -> Option<u64> {
     let of_machine = field(&fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:")?;

@@ -2,9 +2,10 @@
 //!
 //! Two workers died on the same items of a shard; nobody knows yet whether for an item that aborts, hangs
 //! or takes all memory, or because two rented boxes vanished. A child process with the same model works on
-//! the range and says what it begins. Where it dies, the step it was in is halved and tried again in a
-//! fresh child, down to single items. An item is guilty only if it kills a child twice while it is alone
-//! in it, so a machine that kills processes for reasons of its own convicts nobody.
+//! the range and says what it begins. Where it dies, the step it was in is cut and tried again in a fresh
+//! child, down to single items. An item is guilty only if it kills a child each of two times it is tried
+//! alone, the second time in a child that did nothing but an empty item before. A machine that kills empty
+//! items, or most of what it is given, or by a hand other than ours and not for memory, convicts nobody.
 //!
 //! | file | job |
 //! |---|---|
@@ -38,7 +39,7 @@ use bisect::Bisection;
 use child::{Child, Verdict};
 use protocol::Task;
 
-/// Children that may die in one search: finding one item among a million takes 22.
+/// Children that may die in one search: finding one item among a million takes 20.
 const MOST_DEATHS: u32 = 100;
 
 /// An item that is not touched any more.
@@ -70,7 +71,8 @@ pub struct Isolation {
     pub gpu_memory: Option<u64>,
     /// What a batch may hold.
     pub budget: BatchBudget,
-    /// Bytes of memory that a child may take; `None` for most of what is free when it starts.
+    /// Bytes of memory that a child may take; `None` for most of what is free when it starts, if that is
+    /// enough to judge an item by.
     pub memory: Option<u64>,
     /// How long a child may work without a word.
     pub step_limit: Duration,
@@ -79,8 +81,8 @@ pub struct Isolation {
 }
 
 impl Isolation {
-    /// The items of `suspected` that kill. `bundle` is the shard's, checked. An error is the machine's:
-    /// no child could be started, or they die of something else than items.
+    /// The items of `suspected` that kill. `bundle` is the shard's, checked. An error says why this machine
+    /// cannot tell: no child can be started, or they die of something else than items.
     pub async fn search(
         &self,
         shard: ShardId,
@@ -97,30 +99,42 @@ impl Isolation {
         let task = self.task(file.path().to_path_buf());
         let mut bisection = Bisection::new(suspected);
         let mut child = None;
+        let found = self.try_all(shard, &task, &mut bisection, &mut child).await;
+        // Its memory must be free before the model is loaded here again.
+        if let Some(child) = child {
+            child.end().await?;
+        }
+        found?;
+        let left_out = bisection.into_guilty();
+        tracing::warn!(%shard, guilty = left_out.len(), "the search has ended");
+        Ok(left_out)
+    }
+
+    async fn try_all(
+        &self,
+        shard: ShardId,
+        task: &Task,
+        bisection: &mut Bisection,
+        child: &mut Option<Child>,
+    ) -> Result<(), String> {
         while let Some(range) = bisection.next() {
-            let mut running = match child.take() {
+            let running = match child {
                 Some(running) => running,
-                None => Child::start(&self.program, &task, self.memory, self.step_limit).await?,
+                None => child.insert(Child::start(&self.program, task, self.memory, self.step_limit).await?),
             };
             match running.probe(range).await? {
-                Verdict::Survived => {
-                    bisection.survived();
-                    child = Some(running);
-                }
+                Verdict::Survived => bisection.survived(),
                 Verdict::Died { step, death } => {
+                    *child = None;
                     tracing::warn!(%shard, first = step.first, end = step.end, %death, "a child died");
                     bisection.died(step, death);
                 }
             }
-            if bisection.deaths() > MOST_DEATHS {
-                return Err(format!(
-                    "{MOST_DEATHS} child processes died on shard {shard}: this machine kills them"
-                ));
+            if bisection.deaths() > MOST_DEATHS || bisection.blames_too_many() {
+                return Err(format!("{} child processes died: this machine kills them", bisection.deaths()));
             }
         }
-        let left_out = bisection.into_guilty();
-        tracing::warn!(%shard, guilty = left_out.len(), "the search has ended");
-        Ok(left_out)
+        Ok(())
     }
 
     fn task(&self, bundle: PathBuf) -> Task {

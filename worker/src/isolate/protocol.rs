@@ -1,5 +1,6 @@
 //! What a worker and its child say to each other: a line of JSON each. The worker sends a [`Task`], then one
-//! range after the other; the child answers with what it does.
+//! range after the other; the child answers with what it does. It begins each line with a line break, so that
+//! what a library prints without one does not swallow it.
 
 use std::path::PathBuf;
 
@@ -39,15 +40,17 @@ pub enum ProbedModel {
 }
 
 /// What a child says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Said {
-    /// The model is loaded.
+    /// The model is loaded, and has embedded an empty item.
     Ready,
     /// It prepares or embeds these items now.
     Begins(ItemRange),
     /// It is through with the range, whatever the items' vectors are.
     Survived,
+    /// Its device failed: it can tell nothing any more.
+    Failed(String),
 }
 
 impl From<LocalModel> for ProbedModel {

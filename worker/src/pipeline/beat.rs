@@ -17,6 +17,9 @@ const IDLE: Duration = Duration::from_secs(15);
 /// How often the held leases are looked at for one that is shorter than the pause in progress.
 const STEP: Duration = Duration::from_millis(500);
 
+/// The pause after a beat that failed: each was repeated for some time already.
+const AFTER_FAILURE: Duration = Duration::from_millis(200);
+
 /// Beats until dropped. A beat that fails moves no fence; the next one is tried in time.
 pub async fn beat_forever(member: Member, leases: Arc<Leases>, contact: Arc<Contact>) {
     loop {
@@ -32,7 +35,11 @@ pub async fn beat_forever(member: Member, leases: Arc<Leases>, contact: Arc<Cont
                 contact.made();
                 leases.answer(&reply.shards, &beat.shards, last);
             }
-            Err(error) => tracing::warn!(%error, "a beat failed"),
+            Err(error) => {
+                tracing::warn!(%error, "a beat failed");
+                // A step that waits for the queue asks for a beat again and again.
+                tokio::time::sleep(AFTER_FAILURE).await;
+            }
         }
         pause(&member, &leases, last).await;
     }

@@ -60,14 +60,22 @@ impl DeviceThread {
             if let Some(through) = running.take_if(|running| running.batch.is_finished()) {
                 self.end(&mut open, through);
             }
-            while open.front().is_some_and(OpenShard::is_through) {
-                if let Some(shard) = open.pop_front()
-                    && self.to_publisher.blocking_send(shard.close()).is_err()
-                {
-                    return;
-                }
+            if !self.publish(&mut open) {
+                return;
             }
         }
+    }
+
+    /// Passes on the shards that are through; `false` where nobody takes them.
+    fn publish(&self, open: &mut VecDeque<OpenShard>) -> bool {
+        while open.front().is_some_and(OpenShard::is_through) {
+            if let Some(shard) = open.pop_front()
+                && self.to_publisher.blocking_send(shard.close()).is_err()
+            {
+                return false;
+            }
+        }
+        true
     }
 
     /// The next batch of the newest shard. Where that has none left, the next shard is taken: waited for
@@ -95,15 +103,19 @@ impl DeviceThread {
         running: &mut Option<Running>,
         range: Range<usize>,
     ) -> Option<Running> {
+        let permission = self.permission(open, running, &range)?;
         let shard = open.back_mut()?;
-        let in_flight = shard.shard.ready.range_in_shard(&range);
-        match shard.shard.held.start(in_flight, &self.halt) {
+        match permission {
             Permission::Go => {}
             Permission::Lost => return shard.fail(ShardError::Lost),
             Permission::Stopped => return shard.fail(ShardError::stopped()),
         }
         self.busy.begin();
-        match guarded(|| Ok(self.embedder.start(&shard.shard.ready.items[range.clone()]))) {
+        let held = Arc::clone(&shard.shard.held);
+        let working = held.working();
+        let started = guarded(|| Ok(self.embedder.start(&shard.shard.ready.items[range.clone()])));
+        drop(working);
+        match started {
             Ok(Ok(batch)) => {
                 shard.in_flight += 1;
                 Some(Running { batch, range })
@@ -124,12 +136,39 @@ impl DeviceThread {
         }
     }
 
+    /// Asks the lease of the newest shard. Where that must be waited for, what runs is taken in before, and
+    /// shards that are through by it are passed on: their vectors must not wait for another shard's lease.
+    fn permission(
+        &self,
+        open: &mut VecDeque<OpenShard>,
+        running: &mut Option<Running>,
+        range: &Range<usize>,
+    ) -> Option<Permission> {
+        let newest = open.back()?;
+        let (held, items) = (Arc::clone(&newest.shard.held), newest.shard.ready.range_in_shard(range));
+        if let Some(permission) = held.try_start(items, &self.halt) {
+            return Some(permission);
+        }
+        if let Some(before) = running.take() {
+            self.end(open, before);
+        }
+        // The newest shard's batch is taken out of those that wait: it must not pass for through.
+        open.back_mut()?.in_flight += 1;
+        let published = self.publish(open);
+        open.back_mut()?.in_flight -= 1;
+        published.then(|| held.start(items, &self.halt))
+    }
+
     /// Takes in the vectors of a batch; it belongs to the oldest shard that has one in flight.
     fn end(&self, open: &mut VecDeque<OpenShard>, running: Running) {
         let Running { batch, range } = running;
         let Some(shard) = open.iter_mut().find(|shard| shard.in_flight > 0) else { return };
         shard.in_flight -= 1;
-        match guarded(|| Ok(batch.finish())) {
+        let held = Arc::clone(&shard.shard.held);
+        let working = held.working();
+        let finished = guarded(|| Ok(batch.finish()));
+        drop(working);
+        match finished {
             Ok(Ok(batch)) => {
                 self.busy.add(batch.busy);
                 shard.take(&range, batch.rows);
@@ -144,6 +183,8 @@ impl DeviceThread {
 
     /// Gives a shard up for an error that a smaller batch does not mend.
     fn give_up(&self, shard: &mut OpenShard, range: &Range<usize>, error: &EmbedError) {
+        let held = Arc::clone(&shard.shard.held);
+        let _working = held.working();
         let found: Result<ShardError, _> =
             guarded(|| Ok(blame(self.embedder.as_ref(), &shard.shard.ready, range, error)));
         shard.fail(found.unwrap_or_else(|panic| panic));
@@ -153,6 +194,8 @@ impl DeviceThread {
     fn embed_now(&self, shard: &mut OpenShard, range: Range<usize>) {
         let Ok(vectors) = &mut shard.vectors else { return };
         let ready = &shard.shard.ready;
+        let held = Arc::clone(&shard.shard.held);
+        let _working = held.working();
         match guarded(|| embed_range(self.embedder.as_ref(), ready, range.clone(), vectors)) {
             Ok(()) => shard.finish(&range),
             Err(error) => {
@@ -221,6 +264,7 @@ impl OpenShard {
 
     fn close(self) -> EmbeddedShard {
         let PreparedShard { held, settled, place, .. } = self.shard;
+        held.rest();
         EmbeddedShard { held, settled, vectors: self.vectors, place }
     }
 }

@@ -106,15 +106,7 @@ impl PreparedShard {
             Permission::Lost => return Err(ShardError::Lost),
             Permission::Stopped => return Err(ShardError::stopped()),
         }
-        let embedder = worker.preparer();
-        let settle = |(position, item): (usize, &BundleItem)| match left_out(&held, position) {
-            // Not even decoded: that may be what kills.
-            Some(left_out) => (Settled::left_out(item, left_out), None),
-            None => settle(embedder, item, bundle),
-        };
-        let decided: Vec<(Settled, Option<PreparedItem>)> =
-            bundle.items().par_iter().enumerate().map(settle).collect();
-        held.finish_preparing();
+        let decided = settle_all(worker.preparer(), &held, bundle);
         let mut settled = Vec::with_capacity(decided.len());
         let mut ready = ReadyItems::default();
         for (position, (mut one, item)) in (0..).zip(decided) {
@@ -129,6 +121,35 @@ impl PreparedShard {
             settled.push(one);
         }
         Ok(Self { held, settled, ready, place: None })
+    }
+}
+
+/// What becomes of every item, on all cores.
+fn settle_all(
+    embedder: &dyn Embedder,
+    held: &HeldLease,
+    bundle: &Bundle,
+) -> Vec<(Settled, Option<PreparedItem>)> {
+    let _at_rest_after = AtRest(held);
+    let working = held.working();
+    let settle = |(position, item): (usize, &BundleItem)| {
+        let settled = match left_out(held, position) {
+            // Not even decoded: that may be what kills.
+            Some(left_out) => (Settled::left_out(item, left_out), None),
+            None => settle(embedder, item, bundle),
+        };
+        working.goes_on();
+        settled
+    };
+    bundle.items().par_iter().enumerate().map(settle).collect()
+}
+
+/// Says that nothing is in flight any more when it is dropped, by a panic too.
+struct AtRest<'a>(&'a HeldLease);
+
+impl Drop for AtRest<'_> {
+    fn drop(&mut self) {
+        self.0.rest();
     }
 }
 

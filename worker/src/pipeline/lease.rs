@@ -38,8 +38,8 @@ struct Standing {
     in_flight: Option<ItemRange>,
     /// What of it the queue knows: as in the last beat that was answered.
     known: Option<ItemRange>,
-    /// When the oldest step in flight began.
-    began: Option<Instant>,
+    /// When the work that goes on now began, or was last heard of.
+    working_since: Option<Instant>,
 }
 
 /// One lease from claim to its end.
@@ -58,7 +58,7 @@ impl HeldLease {
     fn new(lease: Lease, claimed_at: Instant, hurry: Arc<Notify>) -> Self {
         let fence = claimed_at + lease.lease;
         let standing =
-            Standing { fence, lost: false, items_done: 0, in_flight: None, known: None, began: None };
+            Standing { fence, lost: false, items_done: 0, in_flight: None, known: None, working_since: None };
         let (standing, changed) = (Mutex::new(standing), Condvar::new());
         Self { lease, standing, changed, hurry, left_out: OnceLock::new() }
     }
@@ -102,28 +102,45 @@ impl HeldLease {
     pub fn start(&self, range: ItemRange, stop: &CancellationToken) -> Permission {
         let mut standing = self.lock();
         loop {
-            if standing.lost {
-                return Permission::Lost;
-            }
-            if stop.is_cancelled() {
-                return Permission::Stopped;
-            }
-            let now = Instant::now();
-            if now < standing.fence {
-                // The batch before may still run.
-                let first = standing.in_flight.map_or(range.first, |running| running.first.min(range.first));
-                standing.in_flight = Some(ItemRange { first, end: range.end });
-                if !self.needs_care() || standing.known.is_some_and(|known| covers(known, range)) {
-                    standing.began.get_or_insert(now);
-                    self.log_start(range, now, standing.fence);
-                    return Permission::Go;
-                }
-                self.hurry.notify_one();
+            if let Some(permission) = self.judge(&mut standing, range, stop) {
+                return permission;
             }
             // Woken by a beat; the short timeout notices a stop.
             let waited = self.changed.wait_timeout(standing, Duration::from_millis(100));
             standing = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// The same without waiting; `None` where it would.
+    pub fn try_start(&self, range: ItemRange, stop: &CancellationToken) -> Option<Permission> {
+        self.judge(&mut self.lock(), range, stop)
+    }
+
+    fn judge(
+        &self,
+        standing: &mut Standing,
+        range: ItemRange,
+        stop: &CancellationToken,
+    ) -> Option<Permission> {
+        if standing.lost {
+            return Some(Permission::Lost);
+        }
+        if stop.is_cancelled() {
+            return Some(Permission::Stopped);
+        }
+        let now = Instant::now();
+        if now >= standing.fence {
+            return None;
+        }
+        // The batch before may still run.
+        let first = standing.in_flight.map_or(range.first, |running| running.first.min(range.first));
+        standing.in_flight = Some(ItemRange { first, end: range.end });
+        if self.needs_care() && !standing.known.is_some_and(|known| covers(known, range)) {
+            self.hurry.notify_one();
+            return None;
+        }
+        self.log_start(range, now, standing.fence);
+        Some(Permission::Go)
     }
 
     /// A shard that was tried before may have killed its worker.
@@ -147,17 +164,29 @@ impl HeldLease {
         standing.items_done = items_done;
         let rest = |running: ItemRange| ItemRange { first: batch.end.max(running.first), end: running.end };
         standing.in_flight = standing.in_flight.map(rest).filter(|rest| rest.first < rest.end);
-        standing.began = standing.in_flight.map(|_| Instant::now());
     }
 
-    /// Says that all items are prepared, and none is in flight until a batch starts.
-    pub fn finish_preparing(&self) {
-        self.finish_batch(0, self.all_items());
+    /// Says that nothing of it is in flight until the next step starts.
+    pub fn rest(&self) {
+        let mut standing = self.lock();
+        (standing.in_flight, standing.known) = (None, None);
     }
 
-    /// How long the step in flight has been going on.
+    /// Work on its items that may hang: until what this gives is dropped.
+    pub fn working(&self) -> Working<'_> {
+        self.lock().working_since = Some(Instant::now());
+        Working(self)
+    }
+
+    /// How long the work that goes on now has been going on without a sign.
     fn working_for(&self) -> Option<Duration> {
-        self.lock().began.map(|began| began.elapsed())
+        self.lock().working_since.map(|since| since.elapsed())
+    }
+
+    /// It is another's: whoever waits for it is told.
+    fn lose(&self) {
+        self.lock().lost = true;
+        self.changed.notify_all();
     }
 
     /// What the next beat says of this lease.
@@ -197,6 +226,22 @@ fn covers(known: ItemRange, range: ItemRange) -> bool {
 /// How often steps that go on for too long are looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// Work that may hang goes on.
+pub struct Working<'a>(&'a HeldLease);
+
+impl Working<'_> {
+    /// A part of it is through.
+    pub fn goes_on(&self) {
+        self.0.lock().working_since = Some(Instant::now());
+    }
+}
+
+impl Drop for Working<'_> {
+    fn drop(&mut self) {
+        self.0.lock().working_since = None;
+    }
+}
+
 /// Everything a worker holds.
 #[derive(Debug, Default)]
 pub struct Leases {
@@ -206,10 +251,14 @@ pub struct Leases {
 }
 
 impl Leases {
-    /// Takes a lease up.
+    /// Takes a lease up. An older one of the same shard that this worker has not put down yet is lost: the
+    /// queue gives a shard anew only when it has.
     pub fn hold(&self, lease: Lease, claimed_at: Instant) -> Arc<HeldLease> {
         let held = Arc::new(HeldLease::new(lease, claimed_at, Arc::clone(&self.hurry)));
-        self.lock().insert(held.lease.shard, Arc::clone(&held));
+        let older = self.lock().insert(held.lease.shard, Arc::clone(&held));
+        if let Some(older) = older.filter(|older| older.lease.token != held.lease.token) {
+            older.lose();
+        }
         held
     }
 
@@ -233,12 +282,13 @@ impl Leases {
         self.hurry.notified().await;
     }
 
-    /// Waits for a lease whose step in flight goes on for longer than this.
+    /// Waits for a lease on which work goes on for longer than this without a sign; of several, the one
+    /// that does so for the longest time.
     pub async fn overdue(&self, longest: Duration) -> Arc<HeldLease> {
         loop {
-            let overdue = |held: &&Arc<HeldLease>| held.working_for().is_some_and(|time| time > longest);
-            if let Some(held) = self.lock().values().find(overdue) {
-                return Arc::clone(held);
+            let oldest = self.all().into_iter().max_by_key(|held| held.working_for());
+            if let Some(held) = oldest.filter(|held| held.working_for().is_some_and(|time| time > longest)) {
+                return held;
             }
             tokio::time::sleep((longest / 4).min(LOOK_EVERY)).await;
         }
@@ -350,12 +400,37 @@ mod tests {
             std::thread::yield_now();
         };
         assert!(!waiting.is_finished());
-        assert_eq!(held.working_for(), None, "waiting for the queue is no work");
         leases.answer(&[(ShardId(1), BeatAnswer::Extended(ServerTime(1)))], &asked, Instant::now());
         assert_eq!(waiting.join().unwrap(), Permission::Go);
+        held.rest();
+        let stop = CancellationToken::new();
+        assert_eq!(held.try_start(RANGE, &stop), None, "what the queue knew is over");
+    }
+
+    #[test]
+    fn only_work_that_goes_on_can_be_overdue() {
+        let leases = Leases::default();
+        let held = leases.hold(lease(Duration::from_secs(60)), Instant::now());
+        assert_eq!(held.start(RANGE, &CancellationToken::new()), Permission::Go);
+        assert_eq!(held.working_for(), None, "a permission is no work yet");
+        let working = held.working();
         assert!(held.working_for().is_some());
-        held.finish_batch(4, RANGE);
+        working.goes_on();
+        drop(working);
         assert_eq!(held.working_for(), None);
+    }
+
+    #[test]
+    fn a_shard_claimed_anew_ends_the_wait_for_its_older_lease() {
+        let leases = Leases::default();
+        let long_ago = Instant::now().checked_sub(Duration::from_secs(61)).unwrap();
+        let older = leases.hold(lease(Duration::from_secs(60)), long_ago);
+        let waiting = std::thread::spawn({
+            let older = Arc::clone(&older);
+            move || older.start(RANGE, &CancellationToken::new())
+        });
+        leases.hold(Lease { token: LeaseToken(6), ..lease(Duration::from_secs(60)) }, Instant::now());
+        assert_eq!(waiting.join().unwrap(), Permission::Lost);
     }
 
     #[test]

@@ -201,57 +201,93 @@ impl Worker {
         let mut searched = None;
         loop {
             let without_model = Self { embedders: Vec::new(), ..worker.clone() };
-            let (end, isolation) = match pass(worker, &leases, &contact, searched.take()).await? {
+            let suspected = match pass(worker, &leases, &contact, searched.take()).await? {
                 Pass::Ended(end) => return Ok(end),
-                Pass::Search(held) => (held, without_model.isolation.clone()),
+                Pass::Search(held) => held,
             };
-            let Some(isolation) = isolation else { return Err(WorkerError::DeviceThread) };
-            crate::device::release_unused();
-            searched = tokio::select! {
-                searched = search(&without_model, &isolation, &leases, &contact, end) => searched,
-                () = contact.lost_for(without_model.settings.give_up_after) => return Ok(WorkerEnd::QueueLost),
+            let Some(isolation) = &without_model.isolation else { return Err(WorkerError::DeviceThread) };
+            let between = async {
+                search(&without_model, isolation, &suspected).await;
+                load_again(isolation).await
             };
-            if without_model.stop.is_cancelled() && searched.is_none() {
-                return Ok(WorkerEnd::Stopped);
+            let loaded = tokio::select! {
+                loaded = between => loaded,
+                () = suspected.until_lost() => load_again(isolation).await,
+                () = without_model.stop.cancelled() => Err(Between::Over(WorkerEnd::Stopped)),
+                () = contact.lost_for(without_model.settings.give_up_after) => {
+                    return Ok(WorkerEnd::QueueLost);
+                }
+            };
+            match loaded {
+                Ok(embedders) => worker = Self { embedders, ..without_model },
+                Err(between) => {
+                    let why = ShardError::GiveBack("the worker ends in a search".to_owned());
+                    claim::end_without_part(&without_model, &leases, &contact, &suspected, why).await;
+                    return between.into_end();
+                }
             }
-            let load = Arc::clone(&isolation.load);
-            let loaded = tokio::task::spawn_blocking(move || load()).await;
-            let embedders = loaded
-                .map_err(|error| WorkerError::Reload(error.to_string()))?
-                .map_err(WorkerError::Reload)?;
-            worker = Self { embedders, ..without_model };
+            searched = Some(suspected);
         }
     }
 }
 
-/// Searches the suspected items of a lease, which beats keep alive. Answers with the lease, which knows
-/// then what to leave out; `None` where it has ended.
-async fn search(
-    worker: &Worker,
-    isolation: &Isolation,
-    leases: &Leases,
-    contact: &Contact,
-    held: Arc<HeldLease>,
-) -> Option<Arc<HeldLease>> {
-    let found = async {
-        let bundle = fetch::fetch_bytes(&worker.store, &worker.plan.run, held.lease()).await?;
-        let suspected = held.lease().isolate.unwrap_or_else(|| held.all_items());
-        isolation.search(held.lease().shard, suspected, &bundle).await.map_err(ShardError::Host)
-    };
-    let found = tokio::select! {
-        found = found => found,
-        () = held.until_lost() => Err(ShardError::Lost),
-        () = worker.stop.cancelled() => Err(ShardError::stopped()),
-    };
-    match found {
-        Ok(items) => {
-            held.leave_out(items);
-            Some(held)
+/// How often the model is tried to be loaded again.
+const LOADS: u32 = 3;
+
+/// The pause before another try.
+const BETWEEN_LOADS: Duration = Duration::from_secs(5);
+
+/// What ends a worker between two passes.
+enum Between {
+    Over(WorkerEnd),
+    Failed(WorkerError),
+}
+
+impl Between {
+    fn into_end(self) -> Result<WorkerEnd, WorkerError> {
+        match self {
+            Self::Over(end) => Ok(end),
+            Self::Failed(error) => Err(error),
         }
-        Err(error) => {
-            claim::end_without_part(worker, leases, contact, &held, error).await;
-            None
+    }
+}
+
+/// Loads the model that was given free for a search; again after a while where it fails, since a child that
+/// was killed may take a moment to give a device back.
+async fn load_again(isolation: &Isolation) -> Result<Vec<Arc<dyn Embedder>>, Between> {
+    let mut tries = 0;
+    loop {
+        let load = Arc::clone(&isolation.load);
+        let loaded = tokio::task::spawn_blocking(move || load()).await;
+        let why = match loaded {
+            Ok(Ok(embedders)) => return Ok(embedders),
+            Ok(Err(why)) => why,
+            Err(error) => error.to_string(),
+        };
+        tries += 1;
+        if tries == LOADS {
+            return Err(Between::Failed(WorkerError::Reload(why)));
         }
+        tracing::warn!(%why, "the model cannot be loaded again yet");
+        tokio::time::sleep(BETWEEN_LOADS).await;
+    }
+}
+
+/// Searches the suspected items of a lease, which beats keep alive; the lease knows then what to leave out.
+/// Where this machine cannot tell, nothing is left out, and the shard is embedded as any other.
+async fn search(worker: &Worker, isolation: &Isolation, held: &HeldLease) {
+    crate::device::release_unused();
+    let shard = held.lease().shard;
+    let suspected = held.lease().isolate.unwrap_or_else(|| held.all_items());
+    match fetch::fetch_bytes(&worker.store, &worker.plan.run, held.lease()).await {
+        Ok(bundle) => match isolation.search(shard, suspected, &bundle).await {
+            Ok(items) => held.leave_out(items),
+            Err(why) => {
+                tracing::warn!(%shard, %why, "the search found nothing; the shard is embedded as it is");
+            }
+        },
+        // It is met again, and judged, where the shard is fetched to be embedded.
+        Err(error) => tracing::warn!(%shard, %error, "no search without the bundle"),
     }
 }
 
@@ -311,9 +347,17 @@ async fn pass(
         if matches!(&end, Ok(Pass::Ended(end)) if broken.contains(end)) || end.is_err() {
             halt.cancel();
         }
-        // No more shards: the stages empty themselves one after the other.
+        // No more shards: the stages empty themselves one after the other. A queue that is lost meanwhile
+        // must not keep a device thread waiting for its lease.
         drop(claims);
-        publisher.await.map_err(|_| WorkerError::DeviceThread)?;
+        let mut publisher = publisher;
+        tokio::select! {
+            published = &mut publisher => published.map_err(|_| WorkerError::DeviceThread)?,
+            () = contact.lost_for(worker.settings.give_up_after) => {
+                halt.cancel();
+                publisher.await.map_err(|_| WorkerError::DeviceThread)?;
+            }
+        }
         tokio::task::spawn_blocking(move || threads.into_iter().try_for_each(JoinHandle::join))
             .await
             .map_err(|_| WorkerError::DeviceThread)?

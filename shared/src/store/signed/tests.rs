@@ -94,7 +94,9 @@ impl Server {
     }
 
     fn open(&self, url: SignedUrl) -> Store {
-        let http = Http::new(Duration::from_secs(10), Duration::from_secs(10)).unwrap().with_retries(3, Duration::from_millis(1));
+        let http = Http::new(Duration::from_secs(10), Duration::from_secs(10))
+            .unwrap()
+            .with_retries(3, Duration::from_millis(1));
         Store {
             backend: Arc::new(SignedStore::with_http(url, http)),
             prefix: Path::default(),

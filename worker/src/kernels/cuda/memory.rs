@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use candle_core::Result;
-use candle_core::cuda_backend::cudarc::driver::{CudaContext, CudaSlice, result, sys};
+use candle_core::cuda_backend::cudarc::driver::{CudaContext, CudaSlice, CudaStream, result, sys};
 
 use super::{Gpu, driver, lock};
 
@@ -32,6 +32,16 @@ fn pool(context: &CudaContext) -> Result<sys::CUmemoryPool> {
     unsafe { result::device::get_default_mem_pool(context.cu_device()) }.map_err(driver)
 }
 
+/// Gives memory that was freed, and kept, back to the card. Waits for the device.
+#[allow(unsafe_code)]
+pub fn release_freed_memory(stream: &CudaStream) -> Result<()> {
+    stream.synchronize().map_err(driver)?;
+    let context = stream.context();
+    context.bind_to_thread().map_err(driver)?;
+    // SAFETY: the pool is the device's own.
+    unsafe { result::mem_pool::trim_to(pool(context)?, 0).map_err(driver) }
+}
+
 impl Gpu {
     /// Bytes of the card, and bytes in use by whomever, this process's reserves included.
     pub fn memory(&self) -> Result<(u64, u64)> {
@@ -40,12 +50,8 @@ impl Gpu {
     }
 
     /// Gives memory that was freed, and kept, back to the card. Waits for the device.
-    #[allow(unsafe_code)]
     pub fn release_freed_memory(&self) -> Result<()> {
-        self.stream().synchronize().map_err(driver)?;
-        let context = self.stream().context();
-        // SAFETY: the pool is the device's own.
-        unsafe { result::mem_pool::trim_to(pool(context)?, 0).map_err(driver) }
+        release_freed_memory(self.stream())
     }
 
     /// Bytes this handle of the card may use: those of the card, or fewer where [`Self::allow`] says so.

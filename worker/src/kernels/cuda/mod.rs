@@ -100,9 +100,18 @@ pub struct Gpu {
 /// What is kept for each open device.
 static GPUS: OnceLock<Mutex<HashMap<DeviceId, Arc<Gpu>>>> = OnceLock::new();
 
-/// Gives back what is kept for devices that nobody uses any more.
-pub fn release_unused() {
-    lock(GPUS.get_or_init(Mutex::default)).retain(|_, gpu| Arc::strong_count(gpu) > 1);
+/// Gives back what is kept for devices that nobody uses any more, and the memory that was freed on them: it
+/// stays with the process otherwise, even when the last handle of the card is gone.
+pub fn release_unused() -> Result<()> {
+    let mut gpus = lock(GPUS.get_or_init(Mutex::default));
+    let unused: Vec<_> = gpus.extract_if(|_, gpu| Arc::strong_count(gpu) == 1).collect();
+    drop(gpus);
+    for (_, gpu) in unused {
+        let stream = Arc::clone(gpu.stream());
+        drop(gpu);
+        memory::release_freed_memory(&stream)?;
+    }
+    Ok(())
 }
 
 /// A failed call of the driver as candle's error.
