@@ -12,7 +12,8 @@
 mod failure;
 mod link;
 mod options;
-mod reply;
+#[doc(hidden)]
+pub mod reply;
 mod server;
 
 use async_trait::async_trait;
