@@ -348,7 +348,9 @@ mod tests {
     fn claim(changes: &[(usize, &str)]) -> Result<ClaimReply, QueueError> {
         let mut fields =
             ["leases", "60000000", "000001", "0123456789abcdef", "5", "7", "9", "1", "", "", ""].to_vec();
-        changes.iter().for_each(|(at, text)| fields[*at] = text);
+        for (at, text) in changes {
+            fields[*at] = text;
+        }
         claim_reply(Value::Array(list(&fields)))
     }
 
