@@ -3,6 +3,7 @@
 //! | module | what lies there |
 //! |---|---|
 //! | [`laws`] | the promises of the project, each named once |
+//! | [`excerpt`] | foreign text in messages, cut to what a person reads |
 //! | [`ids`] | newtypes for runs, shards, workers, lease tokens and digests |
 //! | [`settings`] | flag, environment, file: resolved once, with secrets masked |
 //! | [`items`] | reading item files: JSON arrays and JSON Lines, field mapping, text template |
@@ -19,6 +20,7 @@
 
 pub mod bundle;
 pub mod digest;
+pub mod excerpt;
 pub mod exit;
 pub mod ids;
 pub mod images;

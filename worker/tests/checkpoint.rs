@@ -15,11 +15,15 @@ use worker::qwen3_vl::config::Config;
 type Tensors = Vec<(String, Vec<usize>)>;
 
 fn config(size: &str) -> Config {
+    Config::parse(config_json(size).to_string().as_bytes(), Path::new("config.json")).unwrap()
+}
+
+fn config_json(size: &str) -> Value {
     let (hidden, wide, layers, heads, depth, vision, vision_wide, deep) = match size {
         "2b" => (2048, 6144, 28, 16, 24, 1024, 4096, [5, 11, 17]),
         _ => (4096, 12288, 36, 32, 27, 1152, 4304, [8, 16, 24]),
     };
-    let config = json!({
+    json!({
         "image_token_id": 151_655,
         "text_config": {
             "vocab_size": 151_936, "hidden_size": hidden, "intermediate_size": wide, "num_hidden_layers": layers,
@@ -31,8 +35,7 @@ fn config(size: &str) -> Config {
             "out_hidden_size": hidden, "num_position_embeddings": 2304, "deepstack_visual_indexes": deep,
             "patch_size": 16, "temporal_patch_size": 2, "spatial_merge_size": 2, "in_channels": 3
         }
-    });
-    Config::parse(config.to_string().as_bytes(), Path::new("config.json")).unwrap()
+    })
 }
 
 fn published(size: &str) -> Tensors {
@@ -177,4 +180,69 @@ fn a_damaged_header_is_an_error_before_anything_is_allocated() {
     std::fs::write(&path, [&(header.len() as u64).to_le_bytes(), header.as_slice(), &[0, 0]].concat())
         .unwrap();
     assert!(Checkpoint::open(folder.path()).unwrap_err().to_string().contains("tensor a"));
+}
+
+#[test]
+fn a_configuration_out_of_range_is_named_before_its_tensors_are_listed() {
+    let huge = json!(usize::MAX);
+    for (pointer, value) in [
+        ("/text_config/num_hidden_layers", &huge),
+        ("/text_config/num_attention_heads", &huge),
+        ("/text_config/num_attention_heads", &json!(0)),
+        ("/text_config/num_key_value_heads", &json!(0)),
+        ("/text_config/hidden_size", &huge),
+        ("/text_config/intermediate_size", &huge),
+        ("/text_config/vocab_size", &huge),
+        ("/text_config/head_dim", &json!(usize::MAX - 1)),
+        ("/text_config/rms_norm_eps", &json!(0.0)),
+        ("/vision_config/depth", &huge),
+        ("/vision_config/hidden_size", &json!(1_usize << 62)),
+        ("/vision_config/intermediate_size", &json!(0)),
+        ("/vision_config/num_position_embeddings", &json!(1_usize << 62)),
+    ] {
+        let mut config = config_json("2b");
+        *config.pointer_mut(pointer).unwrap() = value.clone();
+        let error = Config::parse(config.to_string().as_bytes(), Path::new("config.json")).unwrap_err();
+        let field = pointer[1..].replace('/', ".");
+        assert!(error.to_string().contains(&field), "{pointer}: {error}");
+    }
+    let mut config = config_json("2b");
+    config["text_config"]["rope_scaling"]["mrope_section"] = json!([usize::MAX, 64, 1]);
+    assert!(Config::parse(config.to_string().as_bytes(), Path::new("config.json")).is_err());
+}
+
+#[test]
+fn files_of_nothing_are_not_read_to_their_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    File::create(path("config.json")).unwrap().set_len(1 << 40).unwrap();
+    let error = Config::read(&path("config.json")).unwrap_err().to_string();
+    assert!(error.contains("config.json") && error.contains("larger than"), "{error}");
+    File::create(path("model.safetensors.index.json")).unwrap().set_len(1 << 40).unwrap();
+    let error = Checkpoint::open(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("index.json") && error.contains("larger than"), "{error}");
+}
+
+#[test]
+fn a_header_that_names_no_files_tensors_or_one_twice_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let entry = r#"{"dtype":"BF16","shape":[1],"data_offsets":[0,2]}"#;
+    for (header, what) in [
+        (format!(r#"{{"a":{entry},"a":{entry}}}"#), "twice"),
+        (format!(r#"{{"a":{{"dtype":"BF16","shape":{:?},"data_offsets":[0,2]}}}}"#, [1; 9]), "9 dimensions"),
+        (format!(r#"{{"a":{}}}"#, entry.replace("BF16", &"X".repeat(100))), "no known name"),
+        (r#"{"a":{"b":[{"c":0}]}}"#.to_owned(), "tensor a"),
+        ("[".repeat(200_000), "safetensors file"),
+    ] {
+        let bytes = [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &[0, 0]].concat();
+        std::fs::write(folder.path().join("model.safetensors"), bytes).unwrap();
+        let error = Checkpoint::open(folder.path()).unwrap_err().to_string();
+        assert!(error.contains(what) && error.contains("model.safetensors"), "{what}: {error}");
+    }
+    for name in ["", ".", "..", "a/b", "a\\b", "a\0b"] {
+        let index = json!({"weight_map": {"a": name}}).to_string();
+        std::fs::write(folder.path().join("model.safetensors.index.json"), index).unwrap();
+        let error = Checkpoint::open(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("is not a file name"), "{name:?}: {error}");
+    }
 }

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use super::LARGEST_IMAGE;
 use super::error::ImagesError;
 use super::index::{Index, NewEntry};
 use super::path::normalise;
@@ -33,7 +34,9 @@ impl Folder {
                 let kind = entry.file_type().map_err(|source| read_error(&entry.path(), source))?;
                 if kind.is_dir() {
                     waiting.push(relative);
-                } else if let Some(size) = file_size(&entry, kind, &resolved)? {
+                } else if let Some(size) =
+                    file_size(&entry, kind, &resolved)?.filter(|size| *size <= LARGEST_IMAGE)
+                {
                     folder.add(&mut index, number, size, relative);
                     number += 1;
                 }
@@ -81,4 +84,19 @@ fn file_size(entry: &fs::DirEntry, kind: fs::FileType, root: &Path) -> Result<Op
 
 fn read_error(path: &Path, source: std::io::Error) -> ImagesError {
     ImagesError::Read { path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_terabytes_of_nothing_is_no_image() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("a.png"), b"a").unwrap();
+        fs::File::create(root.path().join("bomb.png")).unwrap().set_len(LARGEST_IMAGE + 1).unwrap();
+        let (folder, index) = Folder::open(root.path()).unwrap();
+        assert_eq!((index.len(), index.exact("bomb.png")), (1, None));
+        assert_eq!(folder.read("a.png", 0, 1).unwrap(), b"a");
+    }
 }

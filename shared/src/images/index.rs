@@ -1,6 +1,8 @@
 //! The entries of one root by path. Text in arenas and 40 bytes an entry, so that millions of
 //! images fit beside a run.
 
+use std::hash::{BuildHasher as _, RandomState};
+
 use super::path::fold;
 
 /// An entry as it is added.
@@ -28,8 +30,13 @@ pub struct Index {
     entries: Vec<Entry>,
     /// Half a hash of the folded path, and the entry, sorted.
     folded: Vec<(u32, u32)>,
+    /// Drawn anew for each index: nobody can name entries that all have one hash.
+    hasher: RandomState,
     common_top: Option<String>,
 }
+
+/// Entries of one folded path that are told: two make it ambiguous, and a zip may have a million.
+const MOST_ALIKE: usize = 16;
 
 /// Bytes of names in one arena: a longer text would be moved whole when it grows.
 const ARENA: usize = 1 << 26;
@@ -60,7 +67,7 @@ impl Index {
         self.common_top = self.find_common_top();
         self.folded = Vec::with_capacity(self.entries.len());
         for at in 0..self.entries.len() as u32 {
-            self.folded.push((hash(&fold(self.path(at))), at));
+            self.folded.push((self.hash(&fold(self.path(at))), at));
         }
         self.folded.sort_unstable();
     }
@@ -94,16 +101,17 @@ impl Index {
         ((low as usize) < self.entries.len() && self.path(low) == path).then_some(low)
     }
 
-    /// All entries whose folded path is that of `path`.
+    /// Entries whose folded path is that of `path`, the first [`MOST_ALIKE`] of them.
     pub fn folded(&self, path: &str) -> Vec<u32> {
         let wanted = fold(path);
-        let hash = hash(&wanted);
+        let hash = self.hash(&wanted);
         let first = self.folded.partition_point(|(other, _)| *other < hash);
         self.folded[first..]
             .iter()
             .take_while(|(other, _)| *other == hash)
             .map(|(_, at)| *at)
             .filter(|at| fold(self.path(*at)) == wanted)
+            .take(MOST_ALIKE)
             .collect()
     }
 
@@ -127,6 +135,11 @@ impl Index {
         self.entries[at as usize].locator
     }
 
+    /// Half a hash: candidates are compared in full.
+    fn hash(&self, folded: &str) -> u32 {
+        self.hasher.hash_one(folded) as u32
+    }
+
     fn find_common_top(&self) -> Option<String> {
         let (first, _) = self.path_of_first()?.split_once('/')?;
         let prefix = format!("{first}/");
@@ -137,10 +150,4 @@ impl Index {
     fn path_of_first(&self) -> Option<&str> {
         (!self.entries.is_empty()).then(|| self.path(0))
     }
-}
-
-/// The lower half of FNV-1a: candidates are compared in full.
-fn hash(text: &str) -> u32 {
-    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, step) as u32
 }

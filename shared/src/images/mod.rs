@@ -18,3 +18,8 @@ pub mod zip;
 pub use error::ImagesError;
 pub use path::check_path;
 pub use roots::{FoundImage, ImageRoots, Match};
+
+/// The largest file that counts as an image: the 100 megapixels that are decoded have at most 800 MB in
+/// 16-bit RGBA, stored as they are. A larger one is a bomb (a sparse file, zeros that a zip packs a
+/// thousandfold) and is not listed, so that an item that names it goes on without it.
+pub const LARGEST_IMAGE: u64 = 1 << 30;

@@ -10,9 +10,11 @@ use encoding_rs::EUC_KR;
 use flate2::read::DeflateDecoder;
 use oem_cp::code_table::DECODING_TABLE_CP437;
 
+use super::LARGEST_IMAGE;
 use super::error::ImagesError;
 use super::index::{Index, NewEntry};
 use super::path::normalise;
+use crate::excerpt::excerpt;
 
 const END_SIGNATURE: u32 = 0x0605_4b50;
 const END_64_SIGNATURE: u32 = 0x0606_4b50;
@@ -71,8 +73,11 @@ impl Zip {
 
     /// The bytes of an entry, checked against its size and CRC.
     pub fn read(&self, entry: &str, locator: u64, size: u64) -> Result<Vec<u8>, ImagesError> {
-        let wrong =
-            |what: String| ImagesError::Entry { path: self.path.clone(), entry: entry.to_owned(), what };
+        let wrong = |what: String| ImagesError::Entry {
+            path: self.path.clone(),
+            entry: excerpt(entry).into_owned(),
+            what,
+        };
         let central = self.central_at(locator).map_err(&wrong)?;
         if central.flags & ENCRYPTED != 0 {
             return Err(wrong("it is encrypted".to_owned()));
@@ -176,6 +181,7 @@ impl Zip {
         let mut index = Index::default();
         let mut at = directory.offset + directory.shift;
         let mut name = Vec::new();
+        let mut packed = 0u64;
         for _ in 0..directory.entries {
             let mut fixed = [0; 46];
             reader
@@ -190,10 +196,18 @@ impl Zip {
             reader.read_exact(&mut name).map_err(|_| self.zip_error("its central directory is truncated"))?;
             let entry = Central::parse(&fixed, &name[lengths[0]..lengths[0] + lengths[1]]);
             let written = decode_name(&name[..lengths[0]], entry.flags & UTF8 != 0);
-            if !written.ends_with(['/', '\\']) {
+            packed = packed.saturating_add(entry.packed);
+            if !written.ends_with(['/', '\\']) && entry.size <= LARGEST_IMAGE {
                 index.add(&normalise(&written), NewEntry { size: entry.size, locator: at });
             }
             at += 46 + variable as u64;
+        }
+        // Entries that share bytes let a small file unpack to any size.
+        if packed > directory.offset {
+            return Err(self.zip_error(format!(
+                "its entries overlap: they say they take {packed} bytes where there are {}",
+                directory.offset
+            )));
         }
         index.finish();
         Ok(index)
@@ -326,5 +340,65 @@ mod tests {
         assert_eq!(decode_name("그림.png".as_bytes(), true), "그림.png");
         assert_eq!(decode_name(b"\xb1\xd7\xb8\xb2.png", false), "그림.png");
         assert_eq!(decode_name(b"caf\x82.png", false), "café.png");
+    }
+
+    /// A zip of stored entries of one byte, each with the size and packed size its directory says, and
+    /// the offset.
+    fn zip(entries: &[(u32, u32, u32)]) -> (tempfile::TempDir, PathBuf) {
+        let mut bytes = Vec::new();
+        let mut directory = Vec::new();
+        for (number, (size, packed, offset)) in (b'a'..).zip(entries) {
+            let mut local = [0; 30];
+            local[..4].copy_from_slice(&LOCAL_SIGNATURE.to_le_bytes());
+            local[26] = 1;
+            bytes.extend([local.as_slice(), &[number, 0]].concat());
+            let mut central = [0; 46];
+            central[..4].copy_from_slice(&CENTRAL_SIGNATURE.to_le_bytes());
+            central[16..20].copy_from_slice(&crc32fast::hash(&[0]).to_le_bytes());
+            central[20..24].copy_from_slice(&packed.to_le_bytes());
+            central[24..28].copy_from_slice(&size.to_le_bytes());
+            central[28] = 1;
+            central[42..].copy_from_slice(&offset.to_le_bytes());
+            directory.extend([central.as_slice(), &[number]].concat());
+        }
+        let mut end = [0; 22];
+        end[..4].copy_from_slice(&END_SIGNATURE.to_le_bytes());
+        end[10] = entries.len() as u8;
+        end[12..16].copy_from_slice(&(directory.len() as u32).to_le_bytes());
+        end[16..20].copy_from_slice(&(bytes.len() as u32).to_le_bytes());
+        bytes.extend([directory.as_slice(), &end].concat());
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.zip");
+        std::fs::write(&path, bytes).unwrap();
+        (folder, path)
+    }
+
+    fn read(zip: &Zip, index: &Index, path: &str) -> Result<Vec<u8>, ImagesError> {
+        let at = index.exact(path).unwrap();
+        zip.read(path, index.locator(at), index.size(at))
+    }
+
+    #[test]
+    fn an_entry_that_says_it_is_huge_is_not_listed() {
+        let (_folder, path) = zip(&[(1, 1, 0), (LARGEST_IMAGE as u32 + 1, 1, 32), (4096, 1, 64)]);
+        let (zip, index) = Zip::open(&path).unwrap();
+        assert_eq!((index.len(), index.exact("b")), (2, None));
+        assert_eq!(read(&zip, &index, "a").unwrap(), [0]);
+        let error = read(&zip, &index, "c").unwrap_err().to_string();
+        assert!(error.contains("cannot hold the 4096") && error.contains("a.zip"), "{error}");
+    }
+
+    #[test]
+    fn entries_that_share_bytes_are_refused() {
+        let (_folder, path) = zip(&[(1, 40, 0), (1, 40, 0)]);
+        let error = Zip::open(&path).unwrap_err().to_string();
+        assert!(error.contains("overlap") && error.contains("a.zip"), "{error}");
+    }
+
+    #[test]
+    fn absurd_places_are_errors() {
+        let (_folder, path) = zip(&[(1, 1, u32::MAX)]);
+        let (zip, index) = Zip::open(&path).unwrap();
+        assert!(read(&zip, &index, "a").is_err());
     }
 }

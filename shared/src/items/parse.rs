@@ -5,11 +5,18 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::Item;
 use super::mapping::{FieldMapping, Role};
 use super::template::as_text;
+use crate::excerpt::excerpt;
 use crate::images::check_path;
+use crate::npz::MAX_ID_CHARACTERS;
+
+/// The most values of one wanted field, nested ones counted. A value in memory takes up to a hundred
+/// times its bytes in the file, so that the size of an item alone would bound nothing.
+const MOST_VALUES: usize = 1 << 18;
 
 /// What is wrong with an item.
 #[derive(Debug, PartialEq, Eq)]
@@ -78,6 +85,10 @@ fn id(mapping: &FieldMapping, raw: Option<(u8, String, Value)>) -> Result<String
     match id.as_str() {
         "" => Err(fault(&field, "is empty")),
         id if id.contains('\0') => Err(fault(&field, "holds a NUL")),
+        // What the arrays of the result cannot hold is refused before a vector is computed for it.
+        id if id.chars().count() as u64 > MAX_ID_CHARACTERS => {
+            Err(fault(&field, format!("has more than {MAX_ID_CHARACTERS} characters")))
+        }
         _ => Ok(id),
     }
 }
@@ -114,7 +125,7 @@ fn images(raw: Option<(u8, String, Value)>) -> Result<Vec<String>, ItemFault> {
         }
     };
     for path in &paths {
-        check_path(path).map_err(|what| fault(&field, format!("holds {path:?}: {what}")))?;
+        check_path(path).map_err(|what| fault(&field, format!("holds {:?}: {what}", excerpt(path))))?;
     }
     Ok(paths)
 }
@@ -175,7 +186,7 @@ impl<'de> Visitor<'de> for RawItem<'_> {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             }
-            let value: Value = map.next_value()?;
+            let value = wanted(&field, map.next_value()?)?;
             // A null under the first name gives way to a value under the second.
             let role = match role {
                 Some(Role::Id(rank)) if value.is_null() => Some(Role::Id(rank + NULL_RANK)),
@@ -189,7 +200,7 @@ impl<'de> Visitor<'de> for RawItem<'_> {
                 _ => false,
             };
             if again {
-                return Err(A::Error::custom(format!("the field {field:?} stands twice")));
+                return Err(A::Error::custom(format!("the field {:?} stands twice", excerpt(&field))));
             }
             if kept {
                 raw.kept.insert(field.clone(), as_text(&value));
@@ -206,6 +217,36 @@ impl<'de> Visitor<'de> for RawItem<'_> {
         }
         Ok(raw)
     }
+}
+
+/// The value of a field that was asked for, once its size is known to be sane.
+fn wanted<E: serde::de::Error>(field: &str, raw: &RawValue) -> Result<Value, E> {
+    let wrong = |what: &str| E::custom(format!("the field {:?} {what}", excerpt(field)));
+    if has_too_many_values(raw.get()) {
+        return Err(wrong(&format!("holds more than {MOST_VALUES} values")));
+    }
+    // What is left to go wrong is depth and half a surrogate pair: the syntax was checked.
+    serde_json::from_str(raw.get())
+        .map_err(|error| wrong(&format!("cannot be read: {}", without_place(&error))))
+}
+
+/// Whether valid JSON has more than [`MOST_VALUES`] values: each but the first of a list or an object
+/// has a comma before it.
+fn has_too_many_values(json: &str) -> bool {
+    if json.len() <= MOST_VALUES {
+        return false;
+    }
+    let (mut in_string, mut escaped, mut count) = (false, false, 0);
+    for byte in json.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = in_string,
+            b'"' => in_string = !in_string,
+            b',' | b'[' | b'{' if !in_string => count += 1,
+            _ => {}
+        }
+    }
+    count > MOST_VALUES
 }
 
 #[cfg(test)]
@@ -253,6 +294,36 @@ mod tests {
         assert!(matches!(read(r#"{"id": 1, "id": 2}"#), Err(ItemFault::Syntax { .. })));
         let deep = format!(r#"{{"id": 1, "x": {}}}"#, "[".repeat(100_000));
         assert!(read(&deep).is_err());
+    }
+
+    #[test]
+    fn a_value_that_grows_in_memory_is_refused_where_it_is_wanted() {
+        let many = format!("[{}0]", r#"{"a":0},"#.repeat(MOST_VALUES));
+        let ItemFault::Syntax { what, .. } = read(&format!(r#"{{"id": {many}}}"#)).unwrap_err() else {
+            panic!("a fault of the whole item")
+        };
+        assert!(what.contains("\"id\" holds more than"), "{what}");
+        // Skipped, it costs nothing; in a string, commas are text.
+        assert!(read(&format!(r#"{{"id": 1, "other": {many}}}"#)).is_ok());
+        let text = r#",[{\",\\"#.repeat(MOST_VALUES / 4);
+        assert!(read(&format!(r#"{{"id": 1, "text": "{text}"}}"#)).is_ok());
+    }
+
+    #[test]
+    fn an_id_that_no_part_can_hold_is_refused() {
+        let with = |length: u64| read(&format!(r#"{{"id": "{}"}}"#, "가".repeat(length as usize)));
+        assert!(with(MAX_ID_CHARACTERS).is_ok());
+        assert!(matches!(with(MAX_ID_CHARACTERS + 1), Err(ItemFault::Field { .. })));
+    }
+
+    #[test]
+    fn a_message_about_a_long_path_is_short() {
+        let path = format!("/{}", "a".repeat(1 << 20));
+        let ItemFault::Field { what, .. } = read(&format!(r#"{{"id": 1, "image": "{path}"}}"#)).unwrap_err()
+        else {
+            panic!("the field is named")
+        };
+        assert!(what.len() < 400 && what.contains("absolute"), "{what}");
     }
 
     #[test]

@@ -55,8 +55,13 @@ impl Element {
             }
             _ if descriptor.contains('O') => Err(format!("the type {descriptor:?} holds pickled objects")),
             _ => {
-                let width = descriptor.strip_prefix("<U").and_then(|digits| digits.parse().ok());
-                match width {
+                // Digits alone: "<U+5" is no type of numpy's.
+                let digits = descriptor
+                    .strip_prefix("<U")
+                    .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+                match digits.and_then(|digits| digits.parse().ok()) {
+                    // Rows of no bytes: any number of them would fill a file of any size.
+                    Some(0) => Err(format!("the type {descriptor:?} holds no characters")),
                     Some(width) if width <= MAX_ID_CHARACTERS.max(MAX_METADATA_CHARACTERS) => {
                         Ok(Self::Text { width })
                     }
@@ -241,6 +246,8 @@ mod tests {
             ("{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999999,), }", "shape"),
             ("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (3,), }", "structured"),
             ("{'descr': '<U99999999999', 'fortran_order': False, 'shape': (3,), }", "none of"),
+            ("{'descr': '<U+5', 'fortran_order': False, 'shape': (3,), }", "none of"),
+            ("{'descr': '<U0', 'fortran_order': False, 'shape': (1152921504606846976,), }", "no characters"),
             ("{'shape': ((((((((((((((((((((((", "plain"),
             ("{'descr': '\\N{SPACE}', }", "plain"),
             ("nonsense", "expected"),

@@ -10,6 +10,11 @@ use super::{MAX_METADATA_CHARACTERS, MEMBERS, METADATA, NpzError, NpzErrorKind, 
 /// The position of the metadata.
 const LAST: usize = MEMBERS.len() - 1;
 
+/// The most bytes from a file's end to the start of its metadata: the text, an npy header, the two
+/// headers of a zip with their extra fields, and the directory. A file that asks for more gets no
+/// second read.
+const LARGEST_TAIL: u64 = MAX_METADATA_CHARACTERS * 4 + (1 << 20);
+
 /// What the end of a file tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tail<T> {
@@ -39,6 +44,12 @@ pub fn tail_metadata(tail: &[u8], total: u64) -> Result<Tail<(Directory, String)
         ));
     }
     let wanted = total - offset;
+    if wanted > LARGEST_TAIL {
+        return Err(NpzError::zip(
+            offset,
+            format!("{METADATA} and what follows take {wanted} bytes; {LARGEST_TAIL} are the most"),
+        ));
+    }
     let Some(start) = (tail.len() as u64).checked_sub(wanted) else {
         return Ok(Tail::NeedMore(wanted));
     };

@@ -169,6 +169,40 @@ fn a_shape_that_does_not_fill_its_bytes_is_refused() {
     assert!(error.contains("does not fill"), "{error}");
 }
 
+#[test]
+fn a_member_that_says_it_unpacks_to_more_than_it_can_is_refused_before_it_is_read() {
+    let mut file = Cursor::new(Vec::new());
+    let members = MEMBERS.map(|name| {
+        let header = ArrayHeader::vector(Element::I32, 0).to_bytes();
+        write_deflated_member(&mut file, name, header.len() as u64, &mut header.as_slice()).unwrap()
+    });
+    let end = file.stream_position().unwrap();
+    let mut bytes = file.into_inner();
+    bytes.extend(DeflatedMember::directory(&members, end));
+    // The uncompressed size in the first entry of the directory.
+    let at = end as usize + 24;
+    bytes[at..at + 4].copy_from_slice(&0xffff_fff0_u32.to_le_bytes());
+    let error = read_all(&bytes).unwrap_err().to_string();
+    assert!(error.contains("cannot hold its 4294967280 bytes"), "{error}");
+}
+
+#[test]
+fn a_tail_is_not_asked_for_more_than_metadata_can_take() {
+    // Metadata of a few bytes that begin a gigabyte before the end of the file.
+    let members = [(ITEM_IDS, 200), (EMBEDDINGS, 200), (IMAGE_COUNTS, 200), (METADATA, 1 << 30)];
+    let (at, directory) = Layout::stored(&members).directory();
+    let total = at + directory.len() as u64;
+    assert!(tail_metadata(&directory, total).unwrap_err().to_string().contains("more than metadata"));
+    let mut small = directory;
+    let last = small.len() - 22 - 46 - METADATA.len();
+    for size in [last + 20, last + 24] {
+        small[size..size + 4].copy_from_slice(&300_u32.to_le_bytes());
+    }
+    let error = tail_metadata(&small, total).unwrap_err().to_string();
+    assert!(error.contains("are the most"), "{error}");
+    assert!(tail_metadata(&small, u64::MAX).is_err());
+}
+
 /// Writes a file whose third member lies beyond 4 GiB: sparse, so that it takes no such disk.
 #[test]
 #[ignore = "reads 4 GiB of zeros"]

@@ -27,6 +27,11 @@ const END64_SIZE: usize = 56;
 const LOCATOR_SIZE: usize = 20;
 /// The most bytes of a directory that are read: four entries take about 300.
 const MAX_DIRECTORY: u64 = 4096;
+/// Bytes that a byte of deflate gives at most, with room for the odd start: a member that says it holds
+/// more is refused before anything is read or reserved for it.
+const MOST_DEFLATED: u64 = 1040;
+/// The largest file: positions in one are signed 64-bit numbers.
+const LARGEST_FILE: u64 = i64::MAX as u64;
 /// Bits that may be set: 1 and 2 are hints of the compressor, 11 says that the name is UTF-8.
 const LEGAL_FLAGS: u16 = 1 << 1 | 1 << 2 | 1 << 11;
 
@@ -209,6 +214,9 @@ pub struct Directory {
 impl Directory {
     /// Reads the directory from the last bytes of a file of `total` bytes. 8 KiB always suffice.
     pub fn from_tail(tail: &[u8], total: u64) -> Result<Self, NpzError> {
+        if total > LARGEST_FILE {
+            return Err(NpzError::zip(0, format!("a file of {total} bytes cannot be")));
+        }
         let start = total.saturating_sub(tail.len() as u64);
         let end_at = tail
             .len()
@@ -263,6 +271,13 @@ impl Directory {
             }
             if entry.method == Method::Stored && entry.compressed != entry.uncompressed {
                 return Err(wrong(format!("{} is stored and has two sizes", entry.name)));
+            }
+            let most = entry.compressed.saturating_add(1).saturating_mul(MOST_DEFLATED);
+            if entry.uncompressed > most {
+                return Err(wrong(format!(
+                    "{} cannot hold its {} bytes in {}",
+                    entry.name, entry.uncompressed, entry.compressed
+                )));
             }
             end = entry.offset + LOCAL_SIZE;
         }

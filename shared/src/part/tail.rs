@@ -2,6 +2,7 @@
 
 use super::validate::PartExpectation;
 use super::{Metadata, PartError, PartErrorKind, decode_null_embedding};
+use crate::excerpt::excerpt;
 use crate::ids::ContentName;
 use crate::npz::{self, ArrayHeader, Directory, Element, Method, Tail};
 
@@ -57,8 +58,11 @@ pub(super) fn check_metadata(
         serde_json::from_str(text).map_err(|error| wrong(format!("its metadata cannot be read: {error}")))?;
     if let Some((what, found, expected)) = metadata.differs_from_plan(expectation.plan) {
         return Err(match what {
-            "fingerprint" | "run" => PartError::new(name, PartErrorKind::OtherRun { what, found, expected }),
-            _ => wrong(format!("its metadata says {what} {found:?}, the plan says {expected:?}")),
+            "fingerprint" | "run" => {
+                let found = excerpt(&found).into_owned();
+                PartError::new(name, PartErrorKind::OtherRun { what, found, expected })
+            }
+            _ => wrong(format!("its metadata says {what} {:?}, the plan says {expected:?}", excerpt(&found))),
         });
     }
     let shard = expectation.shard;
@@ -79,9 +83,13 @@ pub(super) fn check_metadata(
             shard.items
         )));
     }
-    let range = expectation.first_index..expectation.first_index + shard.items;
+    let Some(end) = expectation.first_index.checked_add(shard.items) else {
+        return Err(wrong("its shard lies past the last possible index".to_owned()));
+    };
+    let range = expectation.first_index..end;
     if let Some(reason) = failures.iter().chain(dropped).find(|reason| !range.contains(&reason.index)) {
-        return Err(wrong(format!("item {:?} with index {} is not in this shard", reason.id, reason.index)));
+        let id = excerpt(&reason.id);
+        return Err(wrong(format!("item {id:?} with index {} is not in this shard", reason.index)));
     }
     if failures.windows(2).any(|pair| pair[0].index >= pair[1].index) {
         return Err(wrong("its failures are not in order, each once".to_owned()));
@@ -106,7 +114,7 @@ fn check_sizes(name: &str, directory: &Directory, metadata: &Metadata) -> Result
         (2, ArrayHeader::vector(Element::I32, rows)),
     ] {
         let entry = directory.entry(position);
-        let expected = header.to_bytes().len() as u64 + header.data_bytes();
+        let expected = (header.to_bytes().len() as u64).saturating_add(header.data_bytes());
         if entry.uncompressed != expected {
             return Err(wrong(format!(
                 "{} has {} bytes, not the {expected} of {header}",
@@ -117,12 +125,12 @@ fn check_sizes(name: &str, directory: &Directory, metadata: &Metadata) -> Result
     let size = directory.entry(0).uncompressed;
     let fits = |width: &u64| {
         let header = ArrayHeader::vector(Element::Text { width: *width }, rows);
-        header.to_bytes().len() as u64 + header.data_bytes() == size
+        (header.to_bytes().len() as u64).saturating_add(header.data_bytes()) == size
     };
-    let row = 4 * rows.max(1);
+    let row = rows.max(1).saturating_mul(4);
     // A header has 64 to 192 bytes.
-    let candidates = size.saturating_sub(192) / row..=size / row;
-    let width = candidates.into_iter().filter(|width| *width <= npz::MAX_ID_CHARACTERS).find(fits);
+    let candidates = size.saturating_sub(192) / row..=(size / row).min(npz::MAX_ID_CHARACTERS);
+    let width = candidates.into_iter().find(fits);
     match width {
         Some(width) => Ok(width.max(1)),
         None if rows == 0 => Ok(1),

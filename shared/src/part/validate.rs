@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::tail::{check_metadata, check_name};
 use super::{Metadata, NORM_TOLERANCE, PartError, PartErrorKind, Reason};
 use crate::digest::Hasher;
+use crate::excerpt::excerpt;
 use crate::ids::{ContentName, Sha16};
 use crate::npz::{self, ArraySlice, Directory, Element};
 use crate::plan::{Plan, ShardRecord};
@@ -215,10 +216,15 @@ fn check_images(
         let row = part.row_of(reason.index, expectation.first_index);
         let id = match row {
             Some(row) => row_ids.get(row).map(|(_, id)| id),
-            None => failures.iter().find(|failure| failure.index == reason.index).map(|failure| &failure.id),
+            // In order, each once, as the metadata's check saw to.
+            None => failures
+                .binary_search_by_key(&reason.index, |failure| failure.index)
+                .ok()
+                .map(|at| &failures[at].id),
         };
         if id != Some(&reason.id) {
-            return Err(wrong(format!("a dropped image names {:?} as index {}", reason.id, reason.index)));
+            let id = excerpt(&reason.id);
+            return Err(wrong(format!("a dropped image names {id:?} as index {}", reason.index)));
         }
         if let (Some(row), true) = (row, seen.insert(reason.index)) {
             let used = part.image_count(row) > 0;

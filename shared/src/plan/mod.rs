@@ -1,10 +1,12 @@
 //! What a run is: `plan.json` (written last and once), `shards.jsonl`, and the fingerprint.
 
 mod find;
+mod limits;
 mod shards;
 
 pub use find::{FindError, find_run, read_plan};
-pub use shards::{ShardsError, read_shards};
+pub use limits::{LARGEST_BUNDLE, LONGEST_LEASE_SECONDS, MOST_ITEMS, MOST_ITEMS_OF_A_SHARD, MOST_MIN_PIXELS};
+pub use shards::{ShardsError, parse_shards, read_shards};
 
 use serde::{Deserialize, Serialize};
 
@@ -138,6 +140,14 @@ pub enum PlanError {
         /// The version found.
         found: u64,
     },
+    /// A field says what no plan can.
+    #[error("the plan's {field} {rule}")]
+    Field {
+        /// The field.
+        field: &'static str,
+        /// What it must be.
+        rule: String,
+    },
 }
 
 impl Plan {
@@ -152,11 +162,21 @@ impl Plan {
         if version != u64::from(PLAN_VERSION) {
             return Err(PlanError::Version { found: version });
         }
-        serde_json::from_slice(bytes).map_err(PlanError::Parse)
+        let plan: Self = serde_json::from_slice(bytes).map_err(PlanError::Parse)?;
+        plan.check()?;
+        Ok(plan)
     }
 
-    /// `plan.json`, for a person to read too.
+    fn check(&self) -> Result<(), PlanError> {
+        match limits::wrong_field(self) {
+            None => Ok(()),
+            Some((field, rule)) => Err(PlanError::Field { field, rule }),
+        }
+    }
+
+    /// `plan.json`, for a person to read too. A plan that could not be read again is an error.
     pub fn to_json(&self) -> Result<Vec<u8>, PlanError> {
+        self.check()?;
         let mut json = serde_json::to_vec_pretty(self).map_err(PlanError::Parse)?;
         json.push(b'\n');
         Ok(json)

@@ -10,6 +10,10 @@ use super::colour::inverted_cmyk;
 use super::decode::guarded;
 use crate::embedder::ImageError;
 
+/// The most scans of a picture: a progressive one has 10 or so. Each is a pass over all pixels however few
+/// bytes it takes, so that a file of a megabyte could keep a thread busy for minutes.
+const MOST_SCANS: usize = 100;
+
 /// A reader that remembers whether libjpeg asked for more than there is. libjpeg itself invents an
 /// end marker and goes on with grey.
 struct Source<'a> {
@@ -79,8 +83,34 @@ pub fn has_end(bytes: &[u8]) -> bool {
     }
 }
 
+/// Scans up to the end marker. Segments are skipped by their length, as libjpeg does.
+fn scans(bytes: &[u8]) -> usize {
+    let mut rest = bytes;
+    let mut count = 0;
+    loop {
+        let skipped = match rest {
+            [0xff, 0xff, ..] => 1,
+            [0xff, 0x00 | 0x01 | 0xd0..=0xd8, ..] => 2,
+            [0xff, 0xd9, ..] => return count,
+            [0xff, marker, high, low, ..] => {
+                count += usize::from(*marker == 0xda);
+                usize::from(u16::from_be_bytes([*high, *low])) + 2
+            }
+            _ => match rest.iter().skip(1).position(|byte| *byte == 0xff) {
+                Some(at) => at + 1,
+                None => return count,
+            },
+        };
+        rest = rest.get(skipped..).unwrap_or_default();
+    }
+}
+
 /// Decodes the picture.
 pub fn decode(bytes: &[u8]) -> Result<RgbImage, ImageError> {
+    let count = scans(bytes);
+    if count > MOST_SCANS {
+        return Err(ImageError::Undecodable(format!("it has {count} scans, more than any picture needs")));
+    }
     with_source(bytes, |file| {
         let (width, height) = (file.width(), file.height());
         let colours = match file.components().len() {
@@ -100,4 +130,32 @@ pub fn decode(bytes: &[u8]) -> Result<RgbImage, ImageError> {
         };
         Ok(RgbImage { width: width as u32, height: height as u32, pixels })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn picture() -> Vec<u8> {
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        let picture = image::RgbImage::from_pixel(16, 16, image::Rgb([9, 99, 199]));
+        picture.write_to(&mut bytes, image::ImageFormat::Jpeg).unwrap();
+        bytes.into_inner()
+    }
+
+    #[test]
+    fn scans_are_counted_wherever_an_end_marker_is_faked() {
+        let whole = picture();
+        assert_eq!(scans(&whole), 1);
+        let at = whole.windows(2).position(|pair| pair == [0xff, 0xda]).unwrap();
+        // A comment that holds an end marker and a start of scan, and then scans without data.
+        let comment = [0xff, 0xfe, 0, 6, 0xff, 0xd9, 0xff, 0xda];
+        let scan = [0xff, 0xda, 0, 8, 1, 1, 0, 0, 63, 0];
+        let bomb = [&whole[..at], &comment, &scan.repeat(MOST_SCANS), &whole[at..]].concat();
+        assert_eq!(scans(&bomb), MOST_SCANS + 1);
+        let ImageError::Undecodable(what) = decode(&bomb).unwrap_err() else { panic!("not a truncation") };
+        assert!(what.contains("101 scans"), "{what}");
+        // What follows the picture (a video, a second picture) is not its own.
+        assert!(decode(&[whole, scan.repeat(200)].concat()).is_ok());
+    }
 }

@@ -18,7 +18,7 @@ mod png;
 mod resize;
 mod size;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 pub use decode::decode;
 pub use ending::check_ending;
@@ -28,6 +28,13 @@ pub use resize::resize;
 pub use size::{DEFAULT_MAX_PIXELS, DEFAULT_MIN_PIXELS, FACTOR, MAX_RATIO, PixelLimits, smart_resize};
 
 use crate::embedder::{ImageError, PreparedImage};
+
+/// Pictures with more pixels than this take turns. A picture on its way takes up to 16 bytes a pixel, and
+/// every CPU thread may have one: a bundle full of pictures of 100 megapixels would take terabytes.
+const LARGE: u64 = 16_000_000;
+
+/// Held by whoever decodes a picture over [`LARGE`].
+static LARGE_PICTURE: Mutex<()> = Mutex::new(());
 
 /// Pixels a side of a patch.
 pub const PATCH: u32 = 16;
@@ -46,11 +53,14 @@ pub struct RgbImage {
 /// Decodes a picture and resizes it to the size the model sees.
 ///
 /// A picture over [`DECODE_LIMIT`] or [`MAX_RATIO`] is refused by its header, before any pixel is
-/// allocated.
+/// allocated. Large pictures take turns among all threads.
 pub fn prepare(bytes: &[u8], limits: PixelLimits) -> Result<PreparedImage, ImageError> {
     let header = read_header(bytes)?;
     let (height, width) = smart_resize(header.height, header.width, limits)?;
+    let is_large = u64::from(header.width) * u64::from(header.height) > LARGE;
+    let turn = is_large.then(|| LARGE_PICTURE.lock().unwrap_or_else(PoisonError::into_inner));
     let resized = resize(decode(bytes)?, width, height);
+    drop(turn);
     Ok(PreparedImage {
         grid_height: resized.height / PATCH,
         grid_width: resized.width / PATCH,

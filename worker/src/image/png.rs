@@ -19,6 +19,9 @@ const SIGNATURE_LENGTH: usize = 8;
 /// Memory for a row and for chunks other than pixels.
 const DECODER_MEMORY: usize = 1 << 30;
 
+/// Bytes that one byte of deflate gives at most, with room for the odd start.
+const MOST_DEFLATED: u64 = 1040;
+
 /// A chunk of the file.
 struct Chunk<'a> {
     name: [u8; 4],
@@ -99,6 +102,7 @@ pub fn decode(bytes: &[u8]) -> Result<RgbImage, ImageError> {
     let mut reader = decoder.read_info().map_err(png_error)?;
     let rows = Rows::of(&reader);
     let (width, height) = reader.info().size();
+    check_pixels_fit(bytes, rows.raw_bytes(height))?;
     let mut pixels = Vec::with_capacity(rows.width * height as usize * 3);
     if reader.info().interlaced {
         let (raw, stride) = read_interlaced(&mut reader)?;
@@ -110,6 +114,15 @@ pub fn decode(bytes: &[u8]) -> Result<RgbImage, ImageError> {
     }
     check_after_pixels(&mut reader)?;
     Ok(RgbImage { width, height, pixels })
+}
+
+/// Refuses a file that is too short to hold `raw` bytes of pixels, however well they are packed, before
+/// anything is reserved for them.
+fn check_pixels_fit(bytes: &[u8], raw: u64) -> Result<(), ImageError> {
+    if (bytes.len() as u64).saturating_mul(MOST_DEFLATED) >= raw {
+        return Ok(());
+    }
+    Err(ImageError::Truncated(format!("its {} bytes cannot hold {raw} bytes of pixels", bytes.len())))
 }
 
 fn next_row<R: BufRead + Seek>(reader: &mut Reader<R>) -> Result<InterlacedRow<'_>, ImageError> {
@@ -164,6 +177,7 @@ fn png_error(error: DecodingError) -> ImageError {
 /// How the rows of a file are laid out.
 struct Rows {
     width: usize,
+    bits_per_pixel: u64,
     colour: ColorType,
     depth: BitDepth,
     palette: Vec<u8>,
@@ -174,10 +188,16 @@ impl Rows {
         let info = reader.info();
         Self {
             width: info.width as usize,
+            bits_per_pixel: info.bits_per_pixel() as u64,
             colour: info.color_type,
             depth: info.bit_depth,
             palette: info.palette.as_deref().unwrap_or_default().to_vec(),
         }
+    }
+
+    /// Bytes of `height` rows before they are packed.
+    fn raw_bytes(&self, height: u32) -> u64 {
+        (self.width as u64 * self.bits_per_pixel).div_ceil(8) * u64::from(height)
     }
 
     /// Appends the RGB pixels of one raw row.
@@ -272,6 +292,17 @@ mod tests {
             let picture = decode(&encode(colour, depth, width, row)).unwrap();
             assert_eq!(picture.pixels, expected, "{colour:?} {depth:?}");
         }
+    }
+
+    #[test]
+    fn a_header_alone_reserves_nothing() {
+        let mut bytes = encode(ColorType::Rgb, BitDepth::Eight, 1, &[1, 2, 3]);
+        bytes[16..20].copy_from_slice(&10_000_u32.to_be_bytes());
+        bytes[20..24].copy_from_slice(&10_000_u32.to_be_bytes());
+        let checksum = crc32fast::hash(&bytes[12..29]);
+        bytes[29..33].copy_from_slice(&checksum.to_be_bytes());
+        let ImageError::Truncated(what) = decode(&bytes).unwrap_err() else { panic!("it ends early") };
+        assert!(what.contains("300000000 bytes of pixels"), "{what}");
     }
 
     #[test]

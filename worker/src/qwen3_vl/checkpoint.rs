@@ -9,11 +9,22 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+use shared::excerpt::excerpt;
 
 use super::config::{Config, TextConfig, VisionConfig};
 
 /// The largest header read: real ones have 80 kB.
-const LARGEST_HEADER: u64 = 100 << 20;
+const LARGEST_HEADER: u64 = 16 << 20;
+
+/// The largest index read: real ones have 60 kB.
+const LARGEST_INDEX: u64 = 16 << 20;
+
+/// The most dimensions of a tensor: a patch embedding has 5.
+const MOST_DIMENSIONS: usize = 8;
+
+/// The longest name of a type: `F8_E4M3` and its like are known.
+const LONGEST_TYPE: usize = 16;
 
 /// The prefix of published checkpoints.
 const PREFIX: &str = "model";
@@ -113,6 +124,50 @@ struct RawEntry {
     data_offsets: (u64, u64),
 }
 
+/// The tensors of a header, read straight into their fields: as values of any kind, a header would take a
+/// hundred times its size.
+struct Header(BTreeMap<String, RawEntry>);
+
+impl<'de> Deserialize<'de> for Header {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(HeaderVisitor)
+    }
+}
+
+struct HeaderVisitor;
+
+impl<'de> Visitor<'de> for HeaderVisitor {
+    type Value = Header;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an object of tensors")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header, A::Error> {
+        let mut entries = BTreeMap::new();
+        while let Some(name) = map.next_key::<String>()? {
+            if name == "__metadata__" {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            let wrong = |what: &str| A::Error::custom(format!("tensor {} {what}", excerpt(&name)));
+            let entry: RawEntry =
+                map.next_value().map_err(|error| wrong(&format!("cannot be read: {error}")))?;
+            if entry.shape.len() > MOST_DIMENSIONS {
+                return Err(wrong(&format!("has {} dimensions", entry.shape.len())));
+            }
+            if entry.dtype.len() > LONGEST_TYPE {
+                return Err(wrong("has a type of no known name"));
+            }
+            if entries.contains_key(&name) {
+                return Err(wrong("stands twice"));
+            }
+            entries.insert(name, entry);
+        }
+        Ok(Header(entries))
+    }
+}
+
 impl Checkpoint {
     /// Reads the headers of `model.safetensors`, or of the files that the index names.
     pub fn open(folder: &Path) -> Result<Self, CheckpointError> {
@@ -166,15 +221,20 @@ impl Checkpoint {
             what: "safetensors index",
             why,
         };
-        let bytes = std::fs::read(index)
-            .map_err(|source| CheckpointError::Read { path: index.to_owned(), source })?;
+        let unreadable = |source| CheckpointError::Read { path: index.to_owned(), source };
+        let mut bytes = Vec::new();
+        let file = File::open(index).map_err(unreadable)?;
+        file.take(LARGEST_INDEX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+        if bytes.len() as u64 > LARGEST_INDEX {
+            return Err(malformed(format!("it is larger than {LARGEST_INDEX} bytes")));
+        }
         let parsed: Index = serde_json::from_slice(&bytes).map_err(|error| malformed(error.to_string()))?;
         let mut names: Vec<&String> = parsed.weight_map.values().collect();
         names.sort();
         names.dedup();
         for name in names {
-            if name.contains(['/', '\\']) || name == ".." {
-                return Err(malformed(format!("{name:?} is not a file name")));
+            if name.contains(['/', '\\', '\0']) || matches!(name.as_str(), "" | "." | "..") {
+                return Err(malformed(format!("{:?} is not a file name", excerpt(name))));
             }
             self.read_file(self.folder.join(name))?;
         }
@@ -182,7 +242,7 @@ impl Checkpoint {
             let path = self.folder.join(file);
             let found = self.entries.get(name).is_some_and(|entry| self.files[entry.file] == path);
             if !found {
-                return Err(CheckpointError::NotInShard { path, name: name.clone() });
+                return Err(CheckpointError::NotInShard { path, name: excerpt(name).into_owned() });
             }
         }
         Ok(())
@@ -216,25 +276,18 @@ fn read_header(path: &Path) -> Result<BTreeMap<String, RawEntry>, CheckpointErro
     };
     let mut header = vec![0; length as usize];
     file.read_exact(&mut header).map_err(unreadable)?;
-    let values: BTreeMap<String, serde_json::Value> =
-        serde_json::from_slice(&header).map_err(|error| malformed(error.to_string()))?;
-    let mut entries = BTreeMap::new();
-    for (name, value) in values {
-        if name == "__metadata__" {
-            continue;
-        }
-        let entry: RawEntry =
-            serde_json::from_value(value).map_err(|error| malformed(format!("tensor {name}: {error}")))?;
+    let Header(entries) = serde_json::from_slice(&header).map_err(|error| malformed(error.to_string()))?;
+    for (name, entry) in &entries {
         let (first, end) = entry.data_offsets;
         let elements = entry.shape.iter().try_fold(1u64, |product, size| product.checked_mul(*size as u64));
         let bytes = elements.and_then(|elements| elements.checked_mul(width(&entry.dtype)));
         if end > data || first > end || bytes != Some(end - first) {
             return Err(malformed(format!(
-                "tensor {name} of shape {:?} in bytes {first}..{end} does not fit the {data} bytes of data",
+                "tensor {} of shape {:?} in bytes {first}..{end} does not fit the {data} bytes of data",
+                excerpt(name),
                 entry.shape
             )));
         }
-        entries.insert(name, entry);
     }
     Ok(entries)
 }

@@ -1,5 +1,7 @@
 //! `config.json`, as transformers 4.57 and 5 write it.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -73,6 +75,20 @@ pub struct Config {
 
 /// Values of one patch row: 3 channels, 2 frames, 16 x 16 pixels.
 pub const PATCH_VALUES: usize = 3 * 2 * 16 * 16;
+
+/// The largest `config.json` read: real ones have 2 kB.
+const LARGEST_FILE: u64 = 1 << 20;
+
+/// The most layers or blocks of a tower, some thirty times a real one's: names and shapes of all of them
+/// are listed before a weight is read.
+const MOST_LAYERS: usize = 1024;
+
+/// The largest width, count of heads or table of positions, a hundred times a real one. The product of two
+/// stays far from what 64 bits hold.
+const LARGEST_WIDTH: usize = 1 << 20;
+
+/// The most rows of the embedding table, a hundred times a real one's.
+const LARGEST_VOCABULARY: usize = 1 << 24;
 
 /// `config.json` cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -155,8 +171,14 @@ struct RawVision {
 impl Config {
     /// Reads `config.json` of a model folder.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let bytes =
-            std::fs::read(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let unreadable = |source| ConfigError::Read { path: path.to_owned(), source };
+        let mut bytes = Vec::new();
+        let file = File::open(path).map_err(unreadable)?;
+        file.take(LARGEST_FILE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+        if bytes.len() as u64 > LARGEST_FILE {
+            let rule = format!("is larger than {LARGEST_FILE} bytes");
+            return Err(ConfigError::Value { path: path.to_owned(), field: "the file", rule });
+        }
         Self::parse(&bytes, path)
     }
 
@@ -203,7 +225,18 @@ fn text(
         .and_then(|rope| rope.mrope_section.clone())
         .and_then(|section| section.try_into().ok())
         .ok_or_else(|| wrong("text_config.rope_scaling.mrope_section", "must be three numbers".to_owned()))?;
-    if raw.head_dim == 0
+    for (field, value, most) in [
+        ("text_config.vocab_size", raw.vocab_size, LARGEST_VOCABULARY),
+        ("text_config.hidden_size", raw.hidden_size, LARGEST_WIDTH),
+        ("text_config.intermediate_size", raw.intermediate_size, LARGEST_WIDTH),
+        ("text_config.num_hidden_layers", raw.num_hidden_layers, MOST_LAYERS),
+        ("text_config.num_attention_heads", raw.num_attention_heads, LARGEST_WIDTH),
+        ("text_config.num_key_value_heads", raw.num_key_value_heads, LARGEST_WIDTH),
+        ("text_config.head_dim", raw.head_dim, LARGEST_WIDTH),
+    ] {
+        check_size(field, value, most, wrong)?;
+    }
+    if section.iter().any(|frequencies| *frequencies > LARGEST_WIDTH)
         || !raw.head_dim.is_multiple_of(2)
         || section.iter().sum::<usize>() != raw.head_dim / 2
     {
@@ -212,7 +245,7 @@ fn text(
             format!("is {} and must be even and twice the sum of mrope_section", raw.head_dim),
         ));
     }
-    if raw.num_key_value_heads == 0 || !raw.num_attention_heads.is_multiple_of(raw.num_key_value_heads) {
+    if !raw.num_attention_heads.is_multiple_of(raw.num_key_value_heads) {
         return Err(wrong("text_config.num_key_value_heads", "must divide num_attention_heads".to_owned()));
     }
     if raw.hidden_act.as_deref().unwrap_or("silu") != "silu" {
@@ -221,9 +254,8 @@ fn text(
     if raw.attention_bias == Some(true) {
         return Err(wrong("text_config.attention_bias", "must be false".to_owned()));
     }
-    if raw.hidden_size == 0 || raw.num_hidden_layers == 0 || raw.vocab_size == 0 || raw.intermediate_size == 0
-    {
-        return Err(wrong("text_config", "has a size of 0".to_owned()));
+    if !(raw.rms_norm_eps.is_finite() && raw.rms_norm_eps > 0.0) {
+        return Err(wrong("text_config.rms_norm_eps", "must be a number above 0".to_owned()));
     }
     Ok(TextConfig {
         vocab_size: raw.vocab_size,
@@ -237,6 +269,19 @@ fn text(
         rope_theta,
         mrope_section: section,
     })
+}
+
+/// A size from 1 to the most that is sane.
+fn check_size(
+    field: &'static str,
+    value: usize,
+    most: usize,
+    wrong: &impl Fn(&'static str, String) -> ConfigError,
+) -> Result<(), ConfigError> {
+    if (1..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(wrong(field, format!("is {value} and must be 1 to {most}")))
 }
 
 fn vision(
@@ -256,8 +301,17 @@ fn vision(
     if raw.hidden_act.as_deref().unwrap_or("gelu_pytorch_tanh") != "gelu_pytorch_tanh" {
         return Err(wrong("vision_config.hidden_act", "must be gelu_pytorch_tanh".to_owned()));
     }
-    let divides = raw.num_heads > 0 && raw.hidden_size.is_multiple_of(raw.num_heads);
-    if !divides || raw.hidden_size == 0 || !(raw.hidden_size / raw.num_heads).is_multiple_of(4) {
+    for (field, value, most) in [
+        ("vision_config.depth", raw.depth, MOST_LAYERS),
+        ("vision_config.hidden_size", raw.hidden_size, LARGEST_WIDTH),
+        ("vision_config.intermediate_size", raw.intermediate_size, LARGEST_WIDTH),
+        ("vision_config.num_heads", raw.num_heads, LARGEST_WIDTH),
+        ("vision_config.num_position_embeddings", raw.num_position_embeddings, LARGEST_WIDTH),
+    ] {
+        check_size(field, value, most, wrong)?;
+    }
+    let divides = raw.hidden_size.is_multiple_of(raw.num_heads);
+    if !divides || !(raw.hidden_size / raw.num_heads).is_multiple_of(4) {
         return Err(wrong(
             "vision_config.num_heads",
             "must cut hidden_size into heads divisible by 4".to_owned(),

@@ -13,7 +13,8 @@ pub mod acl;
 mod failure;
 mod link;
 mod options;
-mod reply;
+#[doc(hidden)]
+pub mod reply;
 mod server;
 mod tls;
 

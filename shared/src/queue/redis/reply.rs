@@ -1,17 +1,34 @@
-//! Reading the library's answers: nested arrays of texts and whole numbers.
+//! Reading the library's answers: nested arrays of texts and whole numbers. A server is a stranger: what is
+//! read here stays in ranges that the rest of the program can count with.
+//!
+//! Public for tests alone.
 
 use std::str::FromStr;
 
 use redis::Value;
 
+use crate::excerpt::excerpt;
 use crate::ids::{ContentName, LeaseToken, Sha16, ShardId, WorkerId};
 
 use super::super::transition::microseconds;
 use super::super::view::{Stored, StoredLease, StoredWorker};
 use super::super::{
     BeatAnswer, BeatReply, ClaimReply, ItemRange, Lease, QueueError, QueueErrorKind, RunState, ServerTime,
-    ShardCounts, ShardFailure, ShardState, WorkerInfo,
+    ShardCounts, ShardFailure, ShardState, Snapshot, WorkerInfo,
 };
+
+/// The most items, failures or attempts that an answer may tell of: sums of thousands of them fit 64 bits.
+const LARGEST_COUNT: u64 = 1 << 48;
+
+/// The latest moment and the highest token in microseconds: the library's numbers are doubles, whole up to
+/// here, which is the year 2255.
+const LATEST: u64 = 1 << 53;
+
+/// The longest lease in microseconds, some 35 years: what is added to a clock stays in its range.
+const LONGEST_LEASE: u64 = 1 << 50;
+
+/// The most leases that one claim answers with.
+const MOST_LEASES: usize = 1 << 12;
 
 /// The fields of one array, read in order.
 pub(super) struct Fields {
@@ -24,7 +41,7 @@ impl Fields {
     pub(super) fn new(operation: &'static str, value: Value) -> Result<Self, QueueError> {
         match value {
             Value::Array(values) => Ok(Self { operation, values: values.into_iter() }),
-            other => Err(not_understood(operation, &format!("{other:?} is not a list"))),
+            other => Err(not_understood(operation, &format!("{} is not a list", kind(&other)))),
         }
     }
 
@@ -42,7 +59,8 @@ impl Fields {
     /// The next field in the form of `T`.
     pub(super) fn parsed<T: FromStr>(&mut self) -> Result<T, QueueError> {
         let text = self.text()?;
-        text.parse().map_err(|_| not_understood(self.operation, &format!("{text:?} is out of place")))
+        text.parse()
+            .map_err(|_| not_understood(self.operation, &format!("{:?} is out of place", excerpt(&text))))
     }
 
     /// The next field in the form of `T`, or nothing where it is empty.
@@ -52,7 +70,9 @@ impl Fields {
             return Ok(None);
         }
         let parsed = text.parse();
-        parsed.map(Some).map_err(|_| not_understood(self.operation, &format!("{text:?} is out of place")))
+        parsed
+            .map(Some)
+            .map_err(|_| not_understood(self.operation, &format!("{:?} is out of place", excerpt(&text))))
     }
 
     /// The next field as a list.
@@ -62,15 +82,35 @@ impl Fields {
     }
 
     fn time(&mut self) -> Result<ServerTime, QueueError> {
-        self.parsed().map(ServerTime)
+        self.number(LATEST).map(ServerTime)
     }
 
-    /// Positions of items in one field, with commas between them.
-    fn positions(&mut self) -> Result<Vec<u32>, QueueError> {
+    fn count(&mut self) -> Result<u64, QueueError> {
+        self.number(LARGEST_COUNT)
+    }
+
+    /// A number up to a limit.
+    fn number(&mut self, most: u64) -> Result<u64, QueueError> {
+        let number = self.parsed()?;
+        if number <= most {
+            return Ok(number);
+        }
+        Err(not_understood(self.operation, &format!("{number} is out of range")))
+    }
+
+    /// Positions among `items` items in one field, ascending, with commas between them.
+    fn positions(&mut self, items: u64) -> Result<Vec<u32>, QueueError> {
         let text = self.text()?;
         let positions = text.split(',').filter(|position| !position.is_empty()).map(str::parse);
-        let positions: Result<_, _> = positions.collect();
-        positions.map_err(|_| not_understood(self.operation, &format!("{text:?} are no positions")))
+        let positions: Result<Vec<u32>, _> = positions.collect();
+        let legal = |positions: &Vec<u32>| {
+            positions.is_sorted_by(|a, b| a < b)
+                && positions.last().is_none_or(|last| u64::from(*last) < items)
+        };
+        positions
+            .ok()
+            .filter(legal)
+            .ok_or_else(|| not_understood(self.operation, &format!("{:?} are no positions", excerpt(&text))))
     }
 
     /// A range in two fields, both empty where there is none.
@@ -79,9 +119,12 @@ impl Fields {
         if first.is_empty() {
             return Ok(None);
         }
-        match (first.parse(), end.parse()) {
-            (Ok(first), Ok(end)) => Ok(Some(ItemRange { first, end })),
-            _ => Err(not_understood(self.operation, &format!("{first}..{end} is no range"))),
+        match (first.parse::<u32>(), end.parse::<u32>()) {
+            (Ok(first), Ok(end)) if first <= end => Ok(Some(ItemRange { first, end })),
+            _ => {
+                let (first, end) = (excerpt(&first), excerpt(&end));
+                Err(not_understood(self.operation, &format!("{first}..{end} is no range")))
+            }
         }
     }
 }
@@ -95,12 +138,25 @@ pub(super) fn text(operation: &'static str, value: Value) -> Result<String, Queu
         Value::SimpleString(text) => Ok(text),
         Value::Okay => Ok("OK".to_owned()),
         Value::Int(number) => Ok(number.to_string()),
-        other => Err(not_understood(operation, &format!("{other:?} is not a text"))),
+        other => Err(not_understood(operation, &format!("{} is not a text", kind(&other)))),
+    }
+}
+
+/// What an answer is, without its contents, which may be of any size.
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Nil => "nothing",
+        Value::Int(_) => "a number",
+        Value::BulkString(_) | Value::SimpleString(_) | Value::Okay => "a text",
+        Value::Array(_) => "a list",
+        Value::ServerError(_) => "an error",
+        _ => "a value of another protocol",
     }
 }
 
 /// An answer of another form than this program knows.
 pub(super) fn not_understood(operation: &str, why: &str) -> QueueError {
+    let why = excerpt(why);
     let message = format!(
         "the queue's answer to {operation} is not understood ({why}): are all programs of this run of one version?"
     );
@@ -108,7 +164,7 @@ pub(super) fn not_understood(operation: &str, why: &str) -> QueueError {
 }
 
 /// The answer to `claim`.
-pub(super) fn claim_reply(value: Value) -> Result<ClaimReply, QueueError> {
+pub fn claim_reply(value: Value) -> Result<ClaimReply, QueueError> {
     let mut fields = Fields::new("claim", value)?;
     Ok(match fields.text()?.as_str() {
         "leases" => ClaimReply::Leases(leases(&mut fields)?),
@@ -124,27 +180,32 @@ pub(super) fn claim_reply(value: Value) -> Result<ClaimReply, QueueError> {
 }
 
 fn leases(fields: &mut Fields) -> Result<Vec<Lease>, QueueError> {
-    let lease = std::time::Duration::from_micros(fields.parsed()?);
+    let lease = std::time::Duration::from_micros(fields.number(LONGEST_LEASE)?);
     let mut leases = Vec::new();
     while !fields.is_empty() {
+        if leases.len() == MOST_LEASES {
+            return Err(not_understood("claim", "it grants more leases than anybody asks for"));
+        }
         let shard: ShardId = fields.parsed()?;
+        let sha: Sha16 = fields.parsed()?;
+        let items = fields.count()?;
         leases.push(Lease {
             shard,
-            bundle: ContentName { shard, sha: fields.parsed::<Sha16>()? },
-            items: fields.parsed()?,
-            token: LeaseToken(fields.parsed()?),
+            bundle: ContentName { shard, sha },
+            items,
+            token: LeaseToken(fields.number(LATEST)?),
             expires_at: fields.time()?,
             lease,
             attempt: fields.parsed()?,
             isolate: fields.range()?,
-            too_large: fields.positions()?,
+            too_large: fields.positions(items)?,
         });
     }
     Ok(leases)
 }
 
 /// The answer to `beat` for these shards, in the order asked.
-pub(super) fn beat_reply(value: Value, asked: &[ShardId]) -> Result<BeatReply, QueueError> {
+pub fn beat_reply(value: Value, asked: &[ShardId]) -> Result<BeatReply, QueueError> {
     let mut fields = Fields::new("beat", value)?;
     let state = fields.text()?;
     if state == "unknown_run" {
@@ -155,7 +216,7 @@ pub(super) fn beat_reply(value: Value, asked: &[ShardId]) -> Result<BeatReply, Q
     for shard in asked {
         let (answer, time) = (fields.text()?, fields.text()?);
         let answer = match (answer.as_str(), time.parse()) {
-            ("extended", Ok(time)) => BeatAnswer::Extended(ServerTime(time)),
+            ("extended", Ok(time)) if time <= LATEST => BeatAnswer::Extended(ServerTime(time)),
             ("lost", _) => BeatAnswer::Lost,
             ("cancelled", _) => BeatAnswer::Cancelled,
             _ => return Err(not_understood("beat", &answer)),
@@ -180,6 +241,11 @@ fn run_state(name: &str) -> Result<RunState, QueueError> {
     known.ok_or_else(|| not_understood("the run's state", name))
 }
 
+/// The answer to `snapshot` as it is shown; `None` where the run is not known.
+pub fn snapshot(value: Value) -> Result<Option<Snapshot>, QueueError> {
+    Ok(stored(value)?.map(Stored::snapshot))
+}
+
 /// The answer to `snapshot`; `None` where the run is not known.
 pub(super) fn stored(value: Value) -> Result<Option<Stored>, QueueError> {
     let mut answer = Fields::new("snapshot", value)?;
@@ -192,16 +258,16 @@ pub(super) fn stored(value: Value) -> Result<Option<Stored>, QueueError> {
         state,
         now: fields.time()?,
         made_at: fields.time()?,
-        items_total: fields.parsed()?,
-        items_done: fields.parsed()?,
-        items_failed: fields.parsed()?,
+        items_total: fields.count()?,
+        items_done: fields.count()?,
+        items_failed: fields.count()?,
         host_failures_to_ban: fields.parsed()?,
         shards: ShardCounts {
-            pending: fields.parsed()?,
-            leased: fields.parsed()?,
-            delayed: fields.parsed()?,
-            done: fields.parsed()?,
-            dead: fields.parsed()?,
+            pending: fields.count()?,
+            leased: fields.count()?,
+            delayed: fields.count()?,
+            done: fields.count()?,
+            dead: fields.count()?,
         },
         buckets: Vec::new(),
         workers: Vec::new(),
@@ -210,7 +276,7 @@ pub(super) fn stored(value: Value) -> Result<Option<Stored>, QueueError> {
     };
     let mut minutes = answer.list()?;
     while !minutes.is_empty() {
-        stored.buckets.push((minutes.parsed()?, minutes.parsed()?));
+        stored.buckets.push((minutes.count()?, minutes.count()?));
     }
     let mut workers = answer.list()?;
     while !workers.is_empty() {
@@ -238,7 +304,7 @@ fn stored_worker(fields: &mut Fields) -> Result<StoredWorker, QueueError> {
             memory: fields.parsed()?,
             busy_percent: fields.optional()?,
         },
-        items_done: fields.parsed()?,
+        items_done: fields.count()?,
         host_failures: fields.parsed()?,
     })
 }
@@ -249,7 +315,7 @@ fn stored_lease(fields: &mut Fields) -> Result<StoredLease, QueueError> {
         worker: WorkerId(fields.text()?),
         attempt: fields.parsed()?,
         expires_at: fields.time()?,
-        items_done: fields.parsed()?,
+        items_done: fields.count()?,
     })
 }
 
@@ -268,4 +334,72 @@ fn failure(fields: &mut Fields) -> Result<ShardFailure, QueueError> {
 pub(super) fn duration_argument(duration: std::time::Duration) -> String {
     // Doubles are exact up to 2^53 microseconds, which are 285 years.
     microseconds(duration).min(1 << 53).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(fields: &[&str]) -> Vec<Value> {
+        fields.iter().map(|field| Value::BulkString(field.as_bytes().to_vec())).collect()
+    }
+
+    /// A lease of 5 items: field 10 has the positions, 8 and 9 the range.
+    fn claim(changes: &[(usize, &str)]) -> Result<ClaimReply, QueueError> {
+        let mut fields =
+            ["leases", "60000000", "000001", "0123456789abcdef", "5", "7", "9", "1", "", "", ""].to_vec();
+        for (at, text) in changes {
+            fields[*at] = text;
+        }
+        claim_reply(Value::Array(list(&fields)))
+    }
+
+    #[test]
+    fn a_lease_that_cannot_be_is_refused() {
+        assert!(claim(&[]).is_ok());
+        assert!(claim(&[(8, "1"), (9, "4"), (10, "0,4")]).is_ok());
+        let huge = u64::MAX.to_string();
+        for changes in [
+            [(1, huge.as_str())].as_slice(),
+            &[(4, huge.as_str())],
+            &[(5, huge.as_str())],
+            &[(6, huge.as_str())],
+            &[(8, "4"), (9, "1")],
+            &[(10, "5")],
+            &[(10, "3,1")],
+            &[(10, "1,1")],
+            &[(3, "0123456789ABCDEF")],
+        ] {
+            let error = claim(changes).unwrap_err().to_string();
+            assert!(error.contains("claim is not understood"), "{changes:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_message_does_not_repeat_an_answer_of_megabytes() {
+        let long = "x".repeat(1 << 20);
+        for value in [
+            Value::Array(list(&[&long])),
+            Value::SimpleString(long.clone()),
+            Value::Array(vec![Value::Array(list(&[long.as_str(); 4]))]),
+            Value::Array(list(&["leases", &long])),
+        ] {
+            assert!(claim_reply(value).unwrap_err().to_string().len() < 1000);
+        }
+    }
+
+    #[test]
+    fn sums_over_a_snapshot_do_not_overflow() {
+        let most = LARGEST_COUNT.to_string();
+        let run = ["running", "1", "1", &most, &most, &most, "3", &most, &most, &most, &most, &most];
+        let lease = |items: &str| Value::Array(list(&["000001", "w", "1", "1", items]));
+        let answer = |items: &str| {
+            let leases = Value::Array(vec![lease(items), lease(items)]);
+            let minutes = Value::Array(list(&["0", &most, "1", &most]));
+            let (none, run) = (Value::Array(vec![]), Value::Array(list(&run)));
+            snapshot(Value::Array(vec![run, minutes, none.clone(), leases, none]))
+        };
+        assert_eq!(answer(&most).unwrap().unwrap().items_in_flight, 2 * LARGEST_COUNT);
+        assert!(answer(&u64::MAX.to_string()).is_err());
+    }
 }
