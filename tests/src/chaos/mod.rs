@@ -5,6 +5,7 @@
 //! | `proxy` | a connection between two processes that fails on demand |
 //! | `fault` | what a proxy does to which request |
 //! | `world` | a planned run with its queue, its store and its workers |
+//! | `work` | what it computes |
 //! | `ledger` | what the queue and the workers say happened, held against the laws |
 //! | `lab` | network namespaces |
 //! | `random` | choices that follow from a seed |
@@ -14,4 +15,5 @@ pub mod lab;
 pub mod ledger;
 pub mod proxy;
 pub mod random;
+pub mod work;
 pub mod world;

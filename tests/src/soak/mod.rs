@@ -13,7 +13,8 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use crate::chaos::ledger::{self, Ledger};
-use crate::chaos::world::{Missing, Work, Worker, World, write_items};
+use crate::chaos::work::{Work, write_items};
+use crate::chaos::world::{Missing, Worker, World};
 use crate::npz;
 use crate::program::{Program, Running};
 use crate::redis::RedisServer;

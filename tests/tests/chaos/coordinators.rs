@@ -1,7 +1,8 @@
 //! A coordinator dies at every step of plan, resume and merge, and two of them act at once.
 
 use tests::chaos::fault::{Fault, Rule};
-use tests::chaos::world::{Missing, SHARDS, Victim, World};
+use tests::chaos::work::SHARDS;
+use tests::chaos::world::{Missing, Victim, World};
 
 use crate::runner::Scenario;
 use crate::scenarios;

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use shared::ids::ShardId;
 use shared::part::{Origin, PartBuilder, ReasonKind};
 use shared::plan::Plan;
-use tests::chaos::world::{Missing, SHARD_SIZE, SHARDS, World};
+use tests::chaos::work::{SHARD_SIZE, SHARDS};
+use tests::chaos::world::{Missing, World};
 use tests::npz;
 
 use crate::runner::Scenario;

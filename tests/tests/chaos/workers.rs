@@ -2,7 +2,8 @@
 
 use tests::chaos::fault::{Fault, Rule};
 use tests::chaos::proxy::Proxy;
-use tests::chaos::world::{LEASE, Missing, SHARDS, Victim, World};
+use tests::chaos::work::SHARDS;
+use tests::chaos::world::{LEASE, Missing, Victim, World};
 use tests::wait::until;
 
 use crate::runner::Scenario;
