@@ -193,14 +193,22 @@ fn a_tail_is_not_asked_for_more_than_metadata_can_take() {
     let (at, directory) = Layout::stored(&members).directory();
     let total = at + directory.len() as u64;
     assert!(tail_metadata(&directory, total).unwrap_err().to_string().contains("more than metadata"));
-    let mut small = directory;
-    let last = small.len() - 22 - 46 - METADATA.len();
-    for size in [last + 20, last + 24] {
-        small[size..size + 4].copy_from_slice(&300_u32.to_le_bytes());
-    }
-    let error = tail_metadata(&small, total).unwrap_err().to_string();
+    let last = directory.len() - 22 - 46 - METADATA.len();
+    let with = |changes: &[(usize, u32)]| {
+        let mut changed = directory.clone();
+        for (field, value) in changes {
+            changed[last + field..last + field + 4].copy_from_slice(&value.to_le_bytes());
+        }
+        changed
+    };
+    // Field 8 holds flags and method, 20 and 24 the packed size and the size.
+    let stored = with(&[(20, 300), (24, 300)]);
+    let error = tail_metadata(&stored, total).unwrap_err().to_string();
+    assert!(error.contains("metadata.npy does not lie"), "{error}");
+    let deflated = with(&[(8, 8 << 16), (24, 300)]);
+    let error = tail_metadata(&deflated, total).unwrap_err().to_string();
     assert!(error.contains("are the most"), "{error}");
-    assert!(tail_metadata(&small, u64::MAX).is_err());
+    assert!(tail_metadata(&stored, u64::MAX).is_err());
 }
 
 /// Writes a file whose third member lies beyond 4 GiB: sparse, so that it takes no such disk.

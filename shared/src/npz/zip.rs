@@ -263,9 +263,13 @@ impl Directory {
         for (position, entry) in self.entries.iter().enumerate() {
             let least =
                 entry.offset.checked_add(LOCAL_SIZE).and_then(|start| start.checked_add(entry.compressed));
+            // Between a member's fixed header and its bytes lie its name and extra fields, and nothing more: a
+            // directory alone tells how large a file may be that is then fetched whole.
+            let variable = entry.name.len() as u64 + u64::from(u16::MAX);
+            let gap = least.and_then(|least| self.end_of(position).checked_sub(least));
             let fits = entry.offset >= end
                 && (position > 0 || entry.offset == 0)
-                && least.is_some_and(|least| least <= self.end_of(position));
+                && gap.is_some_and(|gap| gap <= variable);
             if !fits {
                 return Err(wrong(format!("{} does not lie between its neighbours", entry.name)));
             }
