@@ -9,7 +9,7 @@ use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{ClientConfigKey, ObjectStore};
+use object_store::{BackoffConfig, ClientConfigKey, ObjectStore, RetryConfig};
 use url::Url;
 
 use super::signed::{SignedStore, SignedUrl};
@@ -49,26 +49,37 @@ pub(super) fn open(url: &str, missing: MissingFolder) -> Result<Store, StoreErro
         Location::Folder(folder) => open_folder(&folder, missing),
         Location::Signed(url) => open_signed(url),
         Location::S3(url) => {
-            let builder = AmazonS3Builder::from_env().with_url(url.as_str());
+            let builder = AmazonS3Builder::from_env().with_url(url.as_str()).with_retry(retries());
             let builder = timeouts("AWS").fold(builder, |builder, (key, time)| {
                 builder.with_config(AmazonS3ConfigKey::Client(key), time)
             });
             remote(&url, builder.build())
         }
         Location::Gcs(url) => {
-            let builder = GoogleCloudStorageBuilder::from_env().with_url(url.as_str());
+            let builder = GoogleCloudStorageBuilder::from_env().with_url(url.as_str()).with_retry(retries());
             let builder = timeouts("GOOGLE").fold(builder, |builder, (key, time)| {
                 builder.with_config(GoogleConfigKey::Client(key), time)
             });
             remote(&url, builder.build())
         }
         Location::Azure(url) => {
-            let builder = MicrosoftAzureBuilder::from_env().with_url(url.as_str());
+            let builder = MicrosoftAzureBuilder::from_env().with_url(url.as_str()).with_retry(retries());
             let builder = timeouts("AZURE")
                 .fold(builder, |builder, (key, time)| builder.with_config(AzureConfigKey::Client(key), time));
             remote(&url, builder.build())
         }
     }
+}
+
+/// How a request is repeated. The library's own ten tries are over within three seconds, which is too short for a
+/// store that is restarted.
+pub(super) fn retries() -> RetryConfig {
+    let backoff = BackoffConfig {
+        init_backoff: Duration::from_millis(300),
+        max_backoff: Duration::from_secs(10),
+        ..BackoffConfig::default()
+    };
+    RetryConfig { backoff, max_retries: 20, retry_timeout: Duration::from_secs(180) }
 }
 
 /// The times that the environment does not set (`AWS_TIMEOUT`, `AWS_READ_TIMEOUT`), as a backend reads them.

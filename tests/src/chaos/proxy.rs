@@ -1,6 +1,7 @@
 //! A TCP proxy on loopback that fails on demand. One chunk that a client sends is taken for a request: both
 //! the Redis client and an HTTP client send small requests in one piece.
 
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,7 +24,8 @@ struct Shared {
     silenced: AtomicU64,
     accepted: AtomicU64,
     closed: AtomicBool,
-    open: Mutex<Vec<TcpStream>>,
+    /// Both sockets of each connection that stands.
+    open: Mutex<HashMap<u64, [TcpStream; 2]>>,
 }
 
 /// What is to become of the reply that comes next on a connection.
@@ -71,7 +73,7 @@ impl Proxy {
 
     /// Breaks all connections that stand now.
     pub fn cut(&self) {
-        for stream in lock(&self.shared.open).drain(..) {
+        for stream in lock(&self.shared.open).values().flatten() {
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
@@ -117,7 +119,7 @@ struct Connection {
 impl Connection {
     fn new(number: u64, client: TcpStream, server: TcpStream, shared: &Arc<Shared>) -> Option<Self> {
         let _ = (client.set_nodelay(true), server.set_nodelay(true));
-        lock(&shared.open).extend([client.try_clone().ok()?, server.try_clone().ok()?]);
+        lock(&shared.open).insert(number, [client.try_clone().ok()?, server.try_clone().ok()?]);
         Some(Self { number, client, server, next_reply: Arc::default(), shared: Arc::clone(shared) })
     }
 
@@ -144,6 +146,7 @@ impl Connection {
     fn cut(&self) {
         let _ = self.client.shutdown(Shutdown::Both);
         let _ = self.server.shutdown(Shutdown::Both);
+        lock(&self.shared.open).remove(&self.number);
     }
 
     fn carry_requests(mut self) {

@@ -14,6 +14,7 @@ use reqwest::multipart::{Form, Part};
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use tokio::time::Instant;
 
+use super::super::open;
 use super::document::{SignedUrl, Upload};
 use super::refusal::Refusal;
 
@@ -42,7 +43,7 @@ struct RetryPolicy {
 
 impl Default for RetryPolicy {
     fn default() -> Self {
-        let RetryConfig { backoff, max_retries, retry_timeout } = RetryConfig::default();
+        let RetryConfig { backoff, max_retries, retry_timeout } = open::retries();
         Self {
             most: max_retries,
             within: retry_timeout,
