@@ -1,17 +1,20 @@
 //! Bundles: a tar of `items.jsonl` and images.
 //!
-//! Input: a byte that says whether header checksums are repaired, then the tar. Holds: a bundle that is read
-//! can be built again from what it gave, and then reads the same.
+//! Input: a byte that says what follows: a tar; a tar whose header checksums are repaired; or `items.jsonl` and
+//! images with a NUL between each, of which a tar is made. Holds: a bundle that is read can be built again
+//! from what it gave, and then reads the same.
 #![no_main]
 
 use bytes::Bytes;
 use shared::bundle::{Bundle, BundleBuilder};
 
 libfuzzer_sys::fuzz_target!(init: fuzz::corpus::write_seeds(seeds), |data: &[u8]| {
-    let Some((repaired, tar)) = data.split_first() else { return };
-    let mut tar = tar.to_vec();
-    if *repaired > 0 {
-        fuzz::repair::tar(&mut tar);
+    let Some((kind, rest)) = data.split_first() else { return };
+    let mut tar = rest.to_vec();
+    match kind % 3 {
+        0 => {}
+        1 => fuzz::repair::tar(&mut tar),
+        _ => tar = tar_of(rest),
     }
     let Ok(bundle) = Bundle::read(tar.into()) else { return };
     let mut builder = BundleBuilder::new();
@@ -34,10 +37,41 @@ libfuzzer_sys::fuzz_target!(init: fuzz::corpus::write_seeds(seeds), |data: &[u8]
     }
 });
 
+libfuzzer_sys::fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
+    fuzz::mutate::numbers(data, size, max_size, seed)
+});
+
+/// A tar of entries in their order.
+fn tar_of(entries: &[u8]) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for (number, bytes) in entries.splitn(6, |byte| *byte == 0).enumerate() {
+        let name = match number {
+            0 => "items.jsonl".to_owned(),
+            _ => format!("images/{}", number - 1),
+        };
+        let mut header = tar::Header::new_ustar();
+        header.set_path(name).expect("a short name");
+        header.set_size(bytes.len() as u64);
+        header.set_cksum();
+        tar.append(&header, bytes).expect("a tar in memory");
+    }
+    tar.into_inner().expect("a tar in memory")
+}
+
 fn seeds() -> Vec<Vec<u8>> {
     let bundles = fuzz::sample::bundles();
     bundles.iter().for_each(|bundle| drop(Bundle::read(bundle.clone().into()).expect("a bundle of ours")));
-    let seeds =
-        bundles.iter().flat_map(|bundle| [0, 1].map(|repaired| [&[repaired], bundle.as_slice()].concat()));
-    seeds.collect()
+    let mut seeds: Vec<Vec<u8>> =
+        bundles.iter().flat_map(|bundle| [0, 1].map(|kind| [&[kind], bundle.as_slice()].concat())).collect();
+    let line = |index: u64, entry: &str| {
+        format!(
+            r#"{{"index":{index},"id":"a","text":null,"images":[{{"entry":"{entry}","path":"p"}}],"missing":[]}}"#
+        )
+    };
+    for items in [line(7, "images/0"), format!("{}\n{}\n", line(7, "images/0"), line(8, "images/1"))] {
+        let entries = [&[2], items.as_bytes(), &[0], b"x", &[0], b"y"].concat();
+        Bundle::read(tar_of(&entries[1..]).into()).expect("a bundle of ours");
+        seeds.push(entries);
+    }
+    seeds
 }

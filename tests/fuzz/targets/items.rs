@@ -37,6 +37,10 @@ libfuzzer_sys::fuzz_target!(init: fuzz::corpus::write_seeds(seeds), |data: &[u8]
     }
 });
 
+libfuzzer_sys::fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
+    fuzz::mutate::numbers(data, size, max_size, seed)
+});
+
 /// The items of a file, and what ended it.
 fn scan(reader: impl Read) -> (Vec<Vec<u8>>, Option<String>) {
     let mut scanner = Scanner::new(reader);

@@ -1,7 +1,7 @@
 //! `config.json` and the headers of safetensors files.
 //!
-//! Input: a configuration, a NUL, a length in 8 bytes and a header (the file is that with a hole behind it, as
-//! long as the next two bytes say in KiB). Holds: a configuration that is read lists its tensors in bounded
+//! Input: a configuration and a NUL; two bytes that say how many KiB of nothing a weight file ends with; a byte that
+//! says whether what follows is a header, whose length is put before it, or the file from its first byte on. Holds: a configuration that is read lists its tensors in bounded
 //! memory, and a checkpoint that passes has each of them.
 #![no_main]
 
@@ -25,13 +25,21 @@ libfuzzer_sys::fuzz_target!(init: fuzz::corpus::write_seeds(seeds), |data: &[u8]
         let most = 20 * (config.text.layers + config.vision.depth) + 100;
         assert!(expected_tensors(config).len() <= most);
     }
-    let Some((hole, file)) = weights.split_first_chunk::<2>() else { return };
-    let checkpoint = open(file, u64::from(u16::from_le_bytes(*hole)) << 10);
+    let Some(([low, high, kind], rest)) = weights.split_first_chunk::<3>() else { return };
+    let mut file = rest.to_vec();
+    if *kind > 0 {
+        file.splice(..0, (rest.len() as u64).to_le_bytes());
+    }
+    let checkpoint = open(&file, u64::from(u16::from_le_bytes([*low, *high])) << 10);
     if let (Ok(config), Some(checkpoint)) = (config, checkpoint)
         && checkpoint.check(&config).is_ok()
     {
         assert!(!file.is_empty(), "every tensor is in the header");
     }
+});
+
+libfuzzer_sys::fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
+    fuzz::mutate::numbers(data, size, max_size, seed)
 });
 
 fn open(file: &[u8], hole: u64) -> Option<Checkpoint> {
@@ -72,22 +80,20 @@ fn seeds() -> Vec<Vec<u8>> {
         at = end;
     }
     let header = Value::Object(header).to_string();
-    let weights = |length: u64, hole: u16| {
-        let length = length.to_le_bytes();
-        [config.as_bytes(), &[0], &hole.to_le_bytes(), &length, header.as_bytes()].concat()
+    let weights = |length: &[u8], hole: u16| {
+        let kind = u8::from(length.is_empty());
+        [config.as_bytes(), &[0], &hole.to_le_bytes(), &[kind], length, header.as_bytes()].concat()
     };
     let hole = at.div_ceil(1024) as u16;
-    let small = [
-        b"{}\0\x01\0".as_slice(),
-        &57_u64.to_le_bytes(),
-        br#"{"a":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]}}"#,
-    ];
     let whole = [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat();
     open(&whole, u64::from(hole) << 10).expect("our own header").check(&parsed).expect("every tensor");
+    let length = (header.len() as u64).to_le_bytes();
     vec![
-        weights(header.len() as u64, hole),
-        weights(header.len() as u64, 1),
-        weights(1 << 40, hole),
-        small.concat(),
+        weights(&[], hole),
+        weights(&length, hole),
+        weights(&length, 1),
+        weights(&(1_u64 << 40).to_le_bytes(), hole),
+        [b"{}\0\x01\0\x01".as_slice(), br#"{"a":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]}}"#]
+            .concat(),
     ]
 }

@@ -42,6 +42,10 @@ libfuzzer_sys::fuzz_target!(init: fuzz::corpus::write_seeds(seeds), |data: &[u8]
     let _ = tail_metadata(tail, u64::from_le_bytes([tail.len() as u8; 8]));
 });
 
+libfuzzer_sys::fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
+    fuzz::mutate::numbers(data, size, max_size, seed)
+});
+
 type Member = (ArrayHeader, Vec<u8>);
 
 fn stream(file: &[u8]) -> Result<Vec<Member>, NpzError> {

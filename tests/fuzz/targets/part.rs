@@ -1,7 +1,7 @@
 //! Parts against plan and shard: every byte, and the tail alone.
 //!
-//! Input: four pieces behind their lengths (16 bits each): the member arrays, from which an npz with right
-//! checksums is made under the name that is its digest. Holds: an accepted part keeps what the validator
+//! Input: three member arrays behind their lengths (16 bits each) and the text of the metadata, from which an npz
+//! with right checksums is made under the name that is its digest. Holds: an accepted part keeps what the validator
 //! promises (ids of the shard, norms, counts, every item accounted for), and the tail accepts it too.
 #![no_main]
 
@@ -13,6 +13,9 @@ use shared::ids::{ContentName, Sha16, ShardId};
 use shared::npz::{self, ArrayHeader, Directory, MEMBERS, Tail, slice_array};
 use shared::part::{NORM_TOLERANCE, PartExpectation, ValidPart, validate_part, validate_tail};
 use shared::plan::{Plan, ShardRecord};
+
+/// Bytes of a short npy header.
+const HEADER: usize = 128;
 
 static PLAN: LazyLock<Plan> = LazyLock::new(sample::plan);
 static SHARD: LazyLock<ShardRecord> = LazyLock::new(|| sample::record(6));
@@ -28,6 +31,43 @@ libfuzzer_sys::fuzz_target!(init: fuzz::corpus::write_seeds(seeds), |data: &[u8]
     let Ok(Tail::Complete(summary)) = tail else { panic!("a valid part with a tail that is not: {tail:?}") };
     assert_eq!((summary.metadata, summary.id_width), (part.metadata, part.id_width));
 });
+
+libfuzzer_sys::fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
+    match seed % 4 {
+        0 => {
+            value(data, size, seed >> 2).unwrap_or_else(|| libfuzzer_sys::fuzzer_mutate(data, size, max_size))
+        }
+        _ => fuzz::mutate::numbers(data, size, max_size, seed),
+    }
+});
+
+/// Replaces one value of the vectors or the image counts, and nothing of the headers before them.
+fn value(data: &mut [u8], size: usize, seed: u32) -> Option<usize> {
+    const VALUES: [[u8; 4]; 10] = [
+        0_f32.to_le_bytes(),
+        (-0.0_f32).to_le_bytes(),
+        0.5_f32.to_le_bytes(),
+        0.6_f32.to_le_bytes(),
+        (-0.8_f32).to_le_bytes(),
+        1_f32.to_le_bytes(),
+        f32::NAN.to_le_bytes(),
+        f32::INFINITY.to_le_bytes(),
+        1_i32.to_le_bytes(),
+        (-1_i32).to_le_bytes(),
+    ];
+    let length = |at: usize| Some(usize::from(u16::from_le_bytes([*data.get(at)?, *data.get(at + 1)?])));
+    let second = 2 + length(0)?;
+    let third = second + 2 + length(second)?;
+    let start = if seed % 2 == 0 { second } else { third };
+    let (seed, rows) = (seed as usize / 2, start + 2 + HEADER..start + 2 + length(start)?);
+    let places = rows.len() / 4;
+    let at = rows.start + 4 * (seed / VALUES.len()).checked_rem(places)?;
+    if at + 4 > size {
+        return None;
+    }
+    data[at..at + 4].copy_from_slice(&VALUES[seed % VALUES.len()]);
+    Some(size)
+}
 
 fn check(part: &ValidPart) {
     let failures = part.metadata.failures.as_deref().unwrap_or_default();
@@ -52,12 +92,13 @@ fn check(part: &ValidPart) {
 /// The four members as an npz. The metadata is given as text, whose header follows from it.
 fn npz_of(mut data: &[u8]) -> Option<Vec<u8>> {
     let mut members = [const { Vec::new() }; 4];
-    for member in &mut members {
+    for member in &mut members[..3] {
         let (length, rest) = data.split_first_chunk::<2>()?;
         let (bytes, rest) = rest.split_at_checked(u16::from_le_bytes(*length).into())?;
         (*member, data) = (bytes.to_vec(), rest);
     }
-    if let Ok(text) = std::str::from_utf8(&members[3]) {
+    members[3] = data.to_vec();
+    if let Ok(text) = std::str::from_utf8(data) {
         let width = npz::text_width(text);
         let mut row = ArrayHeader::vector(npz::Element::Text { width }, 1).to_bytes();
         npz::encode_text(text, width, &mut row);
@@ -79,7 +120,9 @@ fn seeds() -> Vec<Vec<u8>> {
             3 => serde_json::to_vec(&part.metadata).expect("metadata can be written"),
             _ => [slice.header.to_bytes(), part.bytes[slice.rows].to_vec()].concat(),
         };
-        seed.extend((bytes.len() as u16).to_le_bytes());
+        if position < 3 {
+            seed.extend((bytes.len() as u16).to_le_bytes());
+        }
         seed.extend(bytes);
     }
     assert_eq!(npz_of(&seed).as_ref(), Some(&part.bytes), "the seed is our own part");

@@ -26,6 +26,10 @@ libfuzzer_sys::fuzz_target!(init: fuzz::corpus::write_seeds(seeds), |data: &[u8]
     assert_eq!((items, shards.len() as u64), (plan.counts.items, plan.counts.shards));
 });
 
+libfuzzer_sys::fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
+    fuzz::mutate::numbers(data, size, max_size, seed)
+});
+
 fn seeds() -> Vec<Vec<u8>> {
     let plan = fuzz::sample::plan();
     parse_shards(&fuzz::sample::shards(), &plan, "shards.jsonl").expect("our own shards");

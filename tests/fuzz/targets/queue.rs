@@ -1,6 +1,7 @@
 //! What a Redis server answers, from the bytes of its protocol on.
 //!
-//! Input: a byte that chooses the operation, then the bytes of an answer. Holds: leases that are read are ones
+//! Input: a byte that chooses the operation and the form, then an answer: the bytes of the protocol, or a line
+//! for each text with `[` and `]` around lists. Holds: leases that are read are ones
 //! that a worker can count with; the sums of a snapshot do not overflow; a message is no longer than a person
 //! reads.
 #![no_main]
@@ -12,8 +13,12 @@ use shared::queue::{ClaimReply, QueueError};
 
 libfuzzer_sys::fuzz_target!(init: fuzz::corpus::write_seeds(seeds), |data: &[u8]| {
     let Some((choice, answer)) = data.split_first() else { return };
-    let Ok(value) = redis::parse_redis_value(answer) else { return };
-    match choice % 3 {
+    let value = match choice & LINES {
+        0 => redis::parse_redis_value(answer).ok(),
+        _ => Some(of_lines(answer)),
+    };
+    let Some(value) = value else { return };
+    match choice % LINES % 3 {
         0 => claim(value),
         1 => beat(value),
         _ => match snapshot(value) {
@@ -24,6 +29,28 @@ libfuzzer_sys::fuzz_target!(init: fuzz::corpus::write_seeds(seeds), |data: &[u8]
         },
     }
 });
+
+libfuzzer_sys::fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
+    fuzz::mutate::numbers(data, size, max_size, seed)
+});
+
+/// The bit of the first byte that says that lines follow.
+const LINES: u8 = 0x40;
+
+fn of_lines(lines: &[u8]) -> Value {
+    let mut open = vec![Vec::new()];
+    for line in lines.split(|byte| *byte == b'\n') {
+        match line {
+            b"[" => open.push(Vec::new()),
+            b"]" if open.len() > 1 => {
+                let list = open.pop().unwrap_or_default();
+                open.last_mut().expect("the outermost list").push(Value::Array(list));
+            }
+            text => open.last_mut().expect("the outermost list").push(Value::BulkString(text.to_vec())),
+        }
+    }
+    Value::Array(open.swap_remove(0))
+}
 
 fn claim(value: Value) {
     match claim_reply(value) {
@@ -81,9 +108,31 @@ fn seeds() -> Vec<Vec<u8>> {
         (0, texts(&["unknown_run"])),
         (1, texts(&beat)),
         (2, snapshot),
-        (2, array(&[])),
     ];
-    answers.iter().map(|(choice, answer)| [&[*choice], answer.as_slice()].concat()).collect()
+    let mut seeds: Vec<Vec<u8>> =
+        answers.iter().map(|(choice, answer)| [&[*choice], answer.as_slice()].concat()).collect();
+    for (choice, answer) in answers {
+        let mut lines = Vec::new();
+        write_lines(&read(&answer), &mut lines);
+        assert_eq!(of_lines(lines.join("\n").as_bytes()), read(&answer));
+        seeds.push([&[choice | LINES], lines.join("\n").as_bytes()].concat());
+    }
+    seeds
+}
+
+/// The lines of a list.
+fn write_lines(list: &Value, lines: &mut Vec<String>) {
+    let Value::Array(values) = list else { panic!("an answer is a list") };
+    for value in values {
+        match value {
+            Value::BulkString(text) => lines.push(String::from_utf8_lossy(text).into_owned()),
+            list => {
+                lines.push("[".to_owned());
+                write_lines(list, lines);
+                lines.push("]".to_owned());
+            }
+        }
+    }
 }
 
 fn texts(texts: &[&str]) -> Vec<u8> {
