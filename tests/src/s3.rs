@@ -1,4 +1,5 @@
-//! A stand-in for S3 on loopback: moto's server, from the Python that `infra/test` prepares.
+//! A stand-in for S3 on loopback: moto's server, from the Python that `infra/test` prepares. It ends with the
+//! process that started it, whatever became of that.
 
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
@@ -26,7 +27,11 @@ impl S3Server {
             return None;
         }
         let port = free_port();
-        let start = "import sys; from moto.server import main; main(sys.argv[1:])";
+        let start = "import os, sys, threading, time\n\
+                     parent = os.getppid()\n\
+                     def follow():\n    while os.getppid() == parent: time.sleep(1)\n    os._exit(0)\n\
+                     threading.Thread(target=follow, daemon=True).start()\n\
+                     from moto.server import main; main(sys.argv[1:])";
         let child = Command::new(&python)
             .args(["-c", start, "-H", "127.0.0.1", "-p", &port.to_string()])
             .stdout(Stdio::null())

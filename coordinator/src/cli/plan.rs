@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use shared::exit::ExitCode;
 use shared::model::{LocalModel, ModelRef, Places, Resolved, local_copy, push, resolve};
-use shared::plan::{Dtype, FleetSettings, Plan, ShardRecord};
+use shared::plan::{Dtype, FleetSettings, LONGEST_LEASE_SECONDS, MOST_ITEMS_OF_A_SHARD, Plan, ShardRecord};
 use shared::settings::{EmbeddingChoices, FileSettings, QueueAddress, environment, parse_duration};
 use shared::store::Store;
 
@@ -115,6 +115,12 @@ impl EmbeddingArgs {
     ) -> Result<PlanRequest, Failure> {
         if self.lease < Duration::from_secs(1) {
             return Err(Failure::usage("--lease must be 1s or more"));
+        }
+        if self.lease.as_secs_f64() > LONGEST_LEASE_SECONDS {
+            return Err(Failure::usage("--lease must be a year or less"));
+        }
+        if self.shard_size > MOST_ITEMS_OF_A_SHARD {
+            return Err(Failure::usage(format!("--shard-size must be {MOST_ITEMS_OF_A_SHARD} or less")));
         }
         let choices = EmbeddingChoices {
             instruction: self.instruction.clone().or_else(|| file.instruction.clone()),
