@@ -7,7 +7,7 @@
 //!  beat: every quarter of a lease, for all leases held
 //! ```
 //!
-//! A shard that fails, or panics, fails alone. Memory is bounded by the shards of [`held_at_most`].
+//! A shard that fails, or panics, fails alone. Memory is bounded by the shards held.
 //!
 //! A shard on which workers died comes with a range of suspected items. The worker then ends the pass that
 //! is going on, gives its devices free, searches the range in child processes ([`crate::isolate`]), loads
