@@ -4,6 +4,7 @@
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 
+use crate::http;
 use crate::redis::free_port;
 use crate::wait::until;
 
@@ -68,17 +69,9 @@ impl S3Server {
     }
 
     fn make_bucket(&self, name: &str) {
-        use std::io::{Read as _, Write as _};
-        let mut connection = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
-        let request = format!(
-            "PUT /{name} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nContent-Length: 0\r\nConnection: close\r\n\
-             Authorization: AWS4-HMAC-SHA256 Credential=test/20200101/us-east-1/s3/aws4_request\r\n\r\n",
-            self.port
-        );
-        connection.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        connection.read_to_string(&mut answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let user = "Authorization: AWS4-HMAC-SHA256 Credential=test/20200101/us-east-1/s3/aws4_request\r\n";
+        let answer = http::ask(self.port, &format!("PUT /{name}"), user, &[]);
+        assert!(answer.as_ref().is_some_and(|(status, _)| *status == 200), "{answer:?}");
     }
 }
 
