@@ -1,7 +1,7 @@
 //! The plan's model: found on this machine or brought here, and loaded on the devices, once at the start and
 //! again after a search for items that kill.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -85,19 +85,24 @@ impl Loader {
         of_one_kind(embedders.map_err(|error| Failure::new(error.exit_code(), error))?)
     }
 
-    /// How items that kill are searched for with this model on these devices. The program, the budget and
-    /// the limits are the caller's to set.
-    pub fn isolation(&self) -> Isolation {
+    /// How items that kill are searched for with this model on these devices.
+    pub fn isolation(
+        &self,
+        program: PathBuf,
+        budget: BatchBudget,
+        memory: Option<u64>,
+        step_limit: Duration,
+    ) -> Isolation {
         let loader = self.clone();
         Isolation {
-            program: std::path::PathBuf::new(),
+            program,
             model: self.model.clone(),
             settings: self.settings.clone(),
             device: self.device.to_string(),
             gpu_memory: self.gpu_memory,
-            budget: BatchBudget::CPU,
-            memory: None,
-            step_limit: Duration::ZERO,
+            budget,
+            memory,
+            step_limit,
             load: Arc::new(move || loader.load().map_err(|failure| format!("{:#}", failure.error))),
         }
     }

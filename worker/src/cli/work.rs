@@ -20,7 +20,6 @@ use super::model::{Loader, find_model, load_in_background, null_vector_of};
 use super::queue::QueueArgs;
 use crate::device::DeviceChoice;
 use crate::embedder::BatchBudget;
-use crate::isolate::Isolation;
 use crate::isolate::probe::Wrap;
 use crate::load;
 use crate::pipeline::busy::BusyMeter;
@@ -147,13 +146,7 @@ pub async fn work(args: WorkArgs, file: &FileSettings, wrap: Wrap) -> Result<Exi
         0 => STEP_LIMIT_OF_CPU,
         _ => STEP_LIMIT_OF_GPU,
     });
-    let isolation = Isolation {
-        program: std::env::current_exe()?,
-        budget,
-        memory: args.isolate_memory,
-        step_limit,
-        ..loader.isolation()
-    };
+    let isolation = loader.isolation(std::env::current_exe()?, budget, args.isolate_memory, step_limit);
     let queue = RedisQueue::connect(&address, &run, RedisOptions::default())?;
     let host = host_name();
     let worker = Worker {
