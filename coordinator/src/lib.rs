@@ -21,12 +21,14 @@ pub mod cli;
 pub mod context;
 #[cfg(feature = "local")]
 pub mod demo;
+pub mod dollars;
 pub mod failure;
 #[cfg(feature = "local")]
 pub mod local;
 pub mod merge;
 pub mod plan;
 pub mod progress;
+pub mod provider;
 pub mod record;
 pub mod resume;
 pub mod status;
