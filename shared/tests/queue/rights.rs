@@ -159,7 +159,7 @@ async fn a_worker_is_refused_everything_else() {
         &["PUBLISH", "channel", "message"],
         &["SUBSCRIBE", "channel"],
         &["GET", "fleet:{own}:run"],
-        &["FCALL", "fleet_v2_snapshot", "1", "fleet:{other}:run"],
+        &["FCALL", "fleet_v3_snapshot", "1", "fleet:{other}:run"],
     ] {
         let mut command = redis::cmd(words[0]);
         let answer = command.arg(&words[1..]).exec(&mut connection);
