@@ -57,7 +57,7 @@ pub async fn acl(args: AclArgs, file: &FileSettings) -> Result<ExitCode, Failure
     let password = password(&path)?;
     let user = WorkerUser::new(&name, &run, password, &address)
         .map_err(|error| Failure::usage(error.to_string()))?;
-    println!("{}", user.line());
+    println!("{}", user.rights().line());
     if args.apply {
         apply(&user, &name, &address).await?;
     }

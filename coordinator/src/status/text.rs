@@ -81,9 +81,10 @@ fn write_worker(text: &mut String, worker: &WorkerSnapshot) -> std::fmt::Result 
     };
     write!(
         text,
-        "{what:<8} {} on {}, seen {} ago, {} shards held, {} items done",
+        "{what:<8} {} on {}{}, seen {} ago, {} shards held, {} items done",
         worker.id,
         worker.info.device,
+        on_box(&worker.info.instance),
         duration(worker.last_seen_seconds),
         worker.leases,
         worker.items_done
@@ -95,6 +96,11 @@ fn write_worker(text: &mut String, worker: &WorkerSnapshot) -> std::fmt::Result 
         write!(text, ", {} failures of its machine", worker.host_failures)?;
     }
     writeln!(text)
+}
+
+/// Where a worker runs on a rented box: that box's label.
+fn on_box(instance: &str) -> String {
+    if instance.is_empty() { String::new() } else { format!(" of box {instance}") }
 }
 
 /// Seconds as a person says them: `0.4 s`, `12 s`, `3 min 05 s`, `2 h 07 min`.
@@ -110,7 +116,36 @@ pub fn duration(seconds: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::duration;
+    use shared::ids::WorkerId;
+    use shared::queue::{WorkerInfo, WorkerSnapshot};
+
+    use super::{duration, write_worker};
+
+    #[test]
+    fn a_worker_on_a_rented_box_names_it() {
+        let said = |instance: &str| {
+            let worker = WorkerSnapshot {
+                id: WorkerId("w".to_owned()),
+                info: WorkerInfo {
+                    device: "GPU".to_owned(),
+                    instance: instance.to_owned(),
+                    ..WorkerInfo::default()
+                },
+                last_seen_seconds: 1.0,
+                leases: 2,
+                items_done: 3,
+                items_in_flight: 0,
+                host_failures: 0,
+                banned: false,
+            };
+            let mut text = String::new();
+            write_worker(&mut text, &worker).unwrap();
+            text
+        };
+        assert_eq!(said(""), "worker   w on GPU, seen 1.0 s ago, 2 shards held, 3 items done\n");
+        let of_box = "worker   w on GPU of box fleet-r-0-x, seen 1.0 s ago, 2 shards held, 3 items done\n";
+        assert_eq!(said("fleet-r-0-x"), of_box);
+    }
 
     #[test]
     fn durations_read_well() {

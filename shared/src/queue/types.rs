@@ -108,6 +108,9 @@ pub struct WorkerInfo {
     /// The share of the time since its first batch that its devices worked, in percent; `None` before.
     #[serde(default)]
     pub busy_percent: Option<u8>,
+    /// The label of the rented box that the worker runs on, by which a launcher knows it; empty elsewhere.
+    #[serde(default)]
+    pub instance: String,
 }
 
 /// Asks for shards.
@@ -386,8 +389,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_older_workers_info_has_unknown_memory() {
+    fn an_older_workers_info_has_unknown_memory_and_no_box() {
         let info = r#"{"host": "a", "device": "CPU", "version": "1"}"#;
-        assert_eq!(serde_json::from_str::<WorkerInfo>(info).unwrap().memory, 0);
+        let info: WorkerInfo = serde_json::from_str(info).unwrap();
+        assert_eq!((info.memory, info.instance.as_str()), (0, ""));
     }
 }

@@ -43,6 +43,8 @@ pub mod environment {
     pub const RUN: &str = "FLEET_RUN";
     /// The model.
     pub const MODEL: &str = "FLEET_MODEL";
+    /// The label of the rented box that a worker runs on, told to the queue with its signs of life.
+    pub const INSTANCE: &str = "FLEET_INSTANCE";
     /// What to log, as a filter of the `tracing` crate; see [`super::log_filter`].
     pub const LOG: &str = "FLEET_LOG";
 }

@@ -439,6 +439,7 @@ fn info(worker: u8) -> WorkerInfo {
         version: "1".to_owned(),
         memory: if host < 2 { 24 } else { 80 },
         busy_percent: worker.is_multiple_of(2).then_some(worker),
+        instance: if worker.is_multiple_of(3) { format!("fleet-run-{worker}-x") } else { String::new() },
     }
 }
 

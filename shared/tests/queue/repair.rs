@@ -73,7 +73,7 @@ async fn forget_leaves_no_key_and_can_be_cut_short() {
     }
     // One step of several, and then the coordinator is no more.
     let left: u64 = redis::cmd("FCALL")
-        .arg("fleet_v2_forget")
+        .arg("fleet_v3_forget")
         .arg(1)
         .arg("fleet:{gone}:run")
         .query(&mut server.raw())
@@ -104,7 +104,7 @@ async fn nothing_is_finished_before_all_is_added() {
     // A batch that is not the last one: its sender is on its way with the next, or was killed.
     let settings = ["60000000", "4", "8", "5000000", "600000000", "3"];
     let mut first = redis::cmd("FCALL");
-    first.arg("fleet_v2_add").arg(1).arg("fleet:{batches}:run").arg(&settings).arg("more");
+    first.arg("fleet_v3_add").arg(1).arg("fleet:{batches}:run").arg(&settings).arg("more");
     first.exec(&mut server.raw()).unwrap();
     assert!(matches!(claim(&queue, "a", 1).await.unwrap(), ClaimReply::Wait(_)));
     queue.add(&QueueSettings::default(), &all).await.unwrap();

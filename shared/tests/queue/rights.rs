@@ -6,7 +6,9 @@
 use std::time::Duration;
 
 use shared::ids::{ClaimNonce, RunId};
-use shared::queue::redis::acl::{AccessList, Kept, QueuePassword, WORKER_COMMANDS, WorkerUser};
+use shared::queue::redis::acl::{
+    AccessList, Kept, PasswordHash, QueuePassword, WORKER_COMMANDS, WorkerRights, WorkerUser, box_name,
+};
 use shared::queue::redis::{RedisOptions, RedisQueue, mask_url};
 use shared::queue::{
     Beat, BeatShard, Claim, ClaimReply, FailKind, ItemRange, Queue, QueueError, QueueErrorKind,
@@ -71,7 +73,7 @@ fn make_user(server: &RedisServer, run: &RunId, commands: &[&str]) -> QueueAddre
     let password = QueuePassword::read("swordfish").unwrap();
     let user = WorkerUser::new("worker", run, password, &address).unwrap();
     let mut set = redis::cmd("ACL");
-    set.arg("SETUSER").arg(user.rules_for(commands.iter().copied()));
+    set.arg("SETUSER").arg(user.rights().rules_for(commands.iter().copied()));
     set.exec(&mut server.raw()).unwrap();
     user.address(&address).unwrap()
 }
@@ -159,7 +161,7 @@ async fn a_worker_is_refused_everything_else() {
         &["PUBLISH", "channel", "message"],
         &["SUBSCRIBE", "channel"],
         &["GET", "fleet:{own}:run"],
-        &["FCALL", "fleet_v2_snapshot", "1", "fleet:{other}:run"],
+        &["FCALL", "fleet_v3_snapshot", "1", "fleet:{other}:run"],
     ] {
         let mut command = redis::cmd(words[0]);
         let answer = command.arg(&words[1..]).exec(&mut connection);
@@ -216,6 +218,57 @@ async fn a_server_with_an_aclfile_keeps_the_user() {
     server.kill();
     server.start_again();
     assert_eq!(list.prove(&user).await.unwrap(), Vec::<String>::new());
+}
+
+/// A server that forgot its users gets the same ones again from what was written down, and those who know
+/// the passwords go on.
+#[tokio::test]
+async fn users_are_made_again_without_their_passwords() {
+    let Some(mut server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let address = address_of(&server.url());
+    let run = planned(&server, "again").await;
+    let list = AccessList::open(&address, RedisOptions::default()).unwrap();
+    let user = WorkerUser::new(&box_name(&run, 3, "0af3"), &run, QueuePassword::fresh(), &address).unwrap();
+    list.apply(&user).await.unwrap();
+    assert_eq!(list.prove(&user).await.unwrap(), Vec::<String>::new());
+    let written = String::from(user.rights().hash().clone());
+    server.kill();
+    server.start_again();
+    assert_eq!(list.prove(&user).await.unwrap_err().kind, QueueErrorKind::Protocol, "it is forgotten");
+    let hash = PasswordHash::try_from(written).unwrap();
+    list.apply(&WorkerRights::new(user.rights().name(), &run, hash, &address).unwrap()).await.unwrap();
+    assert_eq!(list.prove(&user).await.unwrap(), Vec::<String>::new());
+    let other = WorkerUser::new(user.rights().name(), &run, QueuePassword::fresh(), &address).unwrap();
+    assert_eq!(list.prove(&other).await.unwrap_err().kind, QueueErrorKind::Refused, "another password");
+}
+
+/// Those of another run are not listed, whatever they are called.
+#[tokio::test]
+async fn the_users_of_a_runs_boxes_are_listed() {
+    let Some(server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let address = address_of(&server.url());
+    let list = AccessList::open(&address, RedisOptions::default()).unwrap();
+    let make = async |run: &str, name: &str| {
+        let user = WorkerUser::new(name, &run.parse().unwrap(), QueuePassword::fresh(), &address).unwrap();
+        list.apply(&user).await.unwrap();
+    };
+    let run: RunId = "a".parse().unwrap();
+    let boxes = [box_name(&run, 0, "n1"), box_name(&run, 1, "n2"), box_name(&run, 10, "n3")];
+    for name in &boxes {
+        make("a", name).await;
+    }
+    make("a", "worker-a").await;
+    make("a-0-n4", "worker-a-0-n4").await;
+    make("ab", "worker-ab-0-n5").await;
+    assert_eq!(list.users(&run, "worker-a-").await.unwrap(), boxes);
+    assert_eq!(list.users(&run, "worker-a-1-").await.unwrap(), boxes[1..2]);
+    assert!(list.remove(&boxes[0]).await.unwrap());
+    assert_eq!(list.users(&run, "worker-a-").await.unwrap(), boxes[1..]);
+    assert_eq!(list.users(&"b".parse().unwrap(), "").await.unwrap(), Vec::<String>::new());
 }
 
 #[tokio::test]

@@ -65,6 +65,9 @@ pub struct WorkArgs {
     /// free by default
     #[arg(long, value_name = "SIZE", value_parser = crate::device::parse_memory)]
     isolate_memory: Option<u64>,
+    /// The label of the rented box that this runs on, for `status` and the launcher
+    #[arg(long, env = environment::INSTANCE, value_name = "LABEL", default_value = "", hide = true)]
+    instance: String,
 }
 
 /// `--step-limit` where it is not given: a batch takes seconds on a GPU.
@@ -156,6 +159,7 @@ pub async fn work(args: WorkArgs, file: &FileSettings, wrap: Wrap) -> Result<Exi
             device: embedder.device(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             memory: embedder.memory(),
+            instance: args.instance,
             ..WorkerInfo::default()
         },
         queue: Arc::new(queue),

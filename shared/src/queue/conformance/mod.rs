@@ -157,6 +157,7 @@ fn info(worker: &str) -> WorkerInfo {
         version: "1".to_owned(),
         memory: 24 << 30,
         busy_percent: Some(97),
+        instance: format!("box of {worker}"),
     }
 }
 

@@ -5,18 +5,20 @@
 //! worker can still spoil its own run's queue, which `coordinator resume` rebuilds; it can reach no other
 //! run, and nothing of the server.
 
-use std::fmt;
+mod user;
 
 use redis::{Value, cmd};
-use url::Url;
+
+pub use user::{
+    InvalidUser, PasswordHash, QueuePassword, WorkerRights, WorkerUser, box_name, check_name, default_name,
+};
 
 use super::super::{Queue as _, QueueError, QueueErrorKind};
 use super::link::Link;
-use super::reply::text;
+use super::reply::{not_understood, text};
 use super::{RedisOptions, RedisQueue};
-use crate::digest::sha256_hex;
 use crate::ids::{LeaseToken, RunId, ShardId, WorkerId};
-use crate::settings::{QueueAddress, QueueUrl};
+use crate::settings::QueueAddress;
 
 /// The functions a worker calls.
 pub const WORKER_FUNCTIONS: [&str; 5] = ["claim", "beat", "complete", "fail", "release"];
@@ -60,117 +62,6 @@ const REFUSED: [&[&str]; 12] = [
     &["subscribe", "channel"],
 ];
 
-/// The password of a worker's user. It is never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct QueuePassword(String);
-
-impl QueuePassword {
-    /// A fresh one: 32 random bytes in hex.
-    pub fn fresh() -> Self {
-        Self(hex::encode(rand::random::<[u8; 32]>()))
-    }
-
-    /// One that was kept; `None` for an empty one.
-    pub fn read(text: &str) -> Option<Self> {
-        let text = text.trim();
-        (!text.is_empty()).then(|| Self(text.to_owned()))
-    }
-
-    /// The password itself, for the file that keeps it and for logging in alone.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for QueuePassword {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("QueuePassword(***)")
-    }
-}
-
-/// A user that may work on one run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WorkerUser {
-    name: String,
-    run: RunId,
-    password: QueuePassword,
-    /// Whether the URL names another database than 0: a connection then begins with SELECT.
-    selects: bool,
-}
-
-/// Why a name is none for a worker's user.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no name for a worker's user: letters, digits, '.', '_' and '-', and not \"default\"")]
-pub struct InvalidUser(String);
-
-/// The user's name where none is given.
-pub fn default_name(run: &RunId) -> String {
-    format!("worker-{run}")
-}
-
-/// Refuses names that a server or a URL would read otherwise, and the server's own user.
-pub fn check_name(name: &str) -> Result<(), InvalidUser> {
-    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    if name.is_empty() || name == "default" || !name.chars().all(legal) {
-        return Err(InvalidUser(name.to_owned()));
-    }
-    Ok(())
-}
-
-impl WorkerUser {
-    /// A user of this name for the run, on the database that `address` names.
-    pub fn new(
-        name: &str,
-        run: &RunId,
-        password: QueuePassword,
-        address: &QueueAddress,
-    ) -> Result<Self, InvalidUser> {
-        check_name(name)?;
-        let database = Url::parse(address.url().expose()).ok();
-        let database = database.as_ref().map_or("", |url| url.path().trim_matches('/'));
-        let selects = !matches!(database, "" | "0");
-        Ok(Self { name: name.to_owned(), run: run.clone(), password, selects })
-    }
-
-    /// What follows `ACL SETUSER`: whatever the user had before is taken away first. The password stands
-    /// there as its SHA-256.
-    pub fn rules(&self) -> Vec<String> {
-        self.rules_for(WORKER_COMMANDS.iter().map(|(command, _)| *command))
-    }
-
-    /// The same for other data commands than [`WORKER_COMMANDS`].
-    pub fn rules_for<'a>(&self, commands: impl Iterator<Item = &'a str>) -> Vec<String> {
-        let mut rules = vec![
-            self.name.clone(),
-            "reset".to_owned(),
-            "on".to_owned(),
-            format!("#{}", sha256_hex(self.password.expose().as_bytes())),
-            "resetchannels".to_owned(),
-            format!("~fleet:{{{}}}:*", self.run),
-        ];
-        rules.extend(["-@all", "+fcall", "+ping"].map(str::to_owned));
-        rules.extend(self.selects.then(|| "+select".to_owned()));
-        rules.extend(commands.map(|command| format!("+{command}")));
-        rules
-    }
-
-    /// The line for redis-cli.
-    pub fn line(&self) -> String {
-        format!("ACL SETUSER {}", self.rules().join(" "))
-    }
-
-    /// The server as this user reaches it.
-    pub fn address(&self, administrator: &QueueAddress) -> Result<QueueAddress, QueueError> {
-        let unreadable = || {
-            QueueError::new(QueueErrorKind::Refused, "the queue's URL has no place for a user and a password")
-        };
-        let mut url = Url::parse(administrator.url().expose()).map_err(|_| unreadable())?;
-        url.set_username(&self.name).map_err(|()| unreadable())?;
-        url.set_password(Some(self.password.expose())).map_err(|()| unreadable())?;
-        Ok(administrator.with_url(QueueUrl::from(url.to_string())))
-    }
-}
-
 /// What becomes of the users when the server starts again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kept {
@@ -194,10 +85,11 @@ impl AccessList {
         Ok(Self { link, address: address.clone(), options })
     }
 
-    /// Makes the user, or resets the one there is.
-    pub async fn apply(&self, user: &WorkerUser) -> Result<(), QueueError> {
+    /// Makes the user, or resets the one there is: a [`WorkerUser`], or the [`WorkerRights`] of one whose
+    /// password is not at hand.
+    pub async fn apply(&self, user: &impl AsRef<WorkerRights>) -> Result<(), QueueError> {
         let mut command = cmd("ACL");
-        command.arg("SETUSER").arg(user.rules());
+        command.arg("SETUSER").arg(user.as_ref().rules());
         self.link.call("making the worker's user", &command).await.map(drop)
     }
 
@@ -206,6 +98,31 @@ impl AccessList {
         let mut command = cmd("ACL");
         command.arg("DELUSER").arg(name);
         Ok(self.link.call("deleting the worker's user", &command).await? == Value::Int(1))
+    }
+
+    /// The users that have these rights on this run and whose names begin like this, in the order of names.
+    /// A name alone does not say whose it is: `worker-a-0-x` may be a box of run `a` or a user of run `a-0-x`.
+    pub async fn users(&self, run: &RunId, prefix: &str) -> Result<Vec<String>, QueueError> {
+        let operation = "listing the users";
+        let mut command = cmd("ACL");
+        command.arg("LIST");
+        let Value::Array(lines) = self.link.call(operation, &command).await? else {
+            return Err(not_understood(operation, "it is no list"));
+        };
+        let keys = keys_of(run);
+        let mut names = Vec::new();
+        for line in lines {
+            let line = text(operation, line)?;
+            let mut words = line.split(' ').skip_while(|word| *word != "user").skip(1);
+            if let Some(name) = words.next()
+                && name.starts_with(prefix)
+                && words.any(|word| word == keys)
+            {
+                names.push(name.to_owned());
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
     }
 
     /// Asks the server to write its users down.
@@ -225,7 +142,7 @@ impl AccessList {
     /// Logs in as the user and tries out what it may and may not do, changing nothing. What is not as it
     /// should be, one line each; empty where all is well.
     pub async fn prove(&self, user: &WorkerUser) -> Result<Vec<String>, QueueError> {
-        let own_key = format!("fleet:{{{}}}:run", user.run);
+        let own_key = format!("fleet:{{{}}}:run", user.rights().run());
         let mut wrong = Vec::new();
         for (command, arguments) in WORKER_COMMANDS {
             let words: Vec<&str> =
@@ -239,7 +156,7 @@ impl AccessList {
                 wrong.push(format!("it may {}", words.join(" ")));
             }
         }
-        let foreign = format!("fleet:{{{}-}}:run", user.run);
+        let foreign = format!("fleet:{{{}-}}:run", user.rights().run());
         if self.try_out(user, "hgetall", &[&foreign]).await?.is_none() {
             wrong.push("it may read another run's keys".to_owned());
         }
@@ -249,7 +166,8 @@ impl AccessList {
 
     /// One call as the user, of the function that changes nothing for a lease that nobody holds.
     async fn log_in(&self, user: &WorkerUser) -> Result<(), QueueError> {
-        let queue = RedisQueue::connect(&user.address(&self.address)?, &user.run, self.options.clone())?;
+        let queue =
+            RedisQueue::connect(&user.address(&self.address)?, user.rights().run(), self.options.clone())?;
         match queue.release(&WorkerId("queue-acl".to_owned()), ShardId(0), LeaseToken(0)).await {
             // The functions come with `plan` or `resume`; the server has let the user in.
             Err(error) if error.kind == QueueErrorKind::FunctionsMissing => Ok(()),
@@ -265,12 +183,17 @@ impl AccessList {
         arguments: &[&str],
     ) -> Result<Option<String>, QueueError> {
         let mut trial = cmd("ACL");
-        trial.arg("DRYRUN").arg(&user.name).arg(command).arg(arguments);
+        trial.arg("DRYRUN").arg(user.rights().name()).arg(command).arg(arguments);
         match self.link.call("trying out the worker's rights", &trial).await? {
             Value::Okay => Ok(None),
             answer => Ok(Some(text("ACL DRYRUN", answer)?).filter(|answer| answer != "OK")),
         }
     }
+}
+
+/// The rule for a run's keys.
+fn keys_of(run: &RunId) -> String {
+    format!("~fleet:{{{run}}}:*")
 }
 
 #[cfg(test)]
@@ -328,24 +251,5 @@ mod tests {
             .collect();
         let listed: BTreeSet<String> = WORKER_COMMANDS.iter().map(|(name, _)| (*name).to_owned()).collect();
         assert_eq!(commands, listed);
-    }
-
-    #[test]
-    fn the_line_has_the_password_as_its_hash() {
-        let password = QueuePassword::read(" hunter2\n").unwrap();
-        let address = QueueAddress::from(QueueUrl::from("redis://admin:root@h:1/3".to_owned()));
-        let user = WorkerUser::new("w", &"r.1".parse().unwrap(), password, &address).unwrap();
-        let start = format!(
-            "ACL SETUSER w reset on #{} resetchannels ~fleet:{{r.1}}:* -@all +fcall +ping +select +time ",
-            sha256_hex(b"hunter2")
-        );
-        assert!(user.line().starts_with(&start), "{}", user.line());
-        assert!(!format!("{user:?} {:?}", user.address(&address).unwrap()).contains("hunter2"));
-        assert_eq!(user.address(&address).unwrap().url().expose(), "redis://w:hunter2@h:1/3");
-        assert_eq!(QueuePassword::fresh().expose().len(), 64);
-        assert_eq!(QueuePassword::read(" \n"), None);
-        for bad in ["", "default", "a b", "a\nb", "ä"] {
-            assert!(check_name(bad).is_err(), "{bad:?}");
-        }
     }
 }

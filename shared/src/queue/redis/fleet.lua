@@ -1,4 +1,4 @@
-#!lua name=fleet_v2
+#!lua name=fleet_v3
 --[[
 The scheduler of embed-fleet inside Redis 7+ or Valkey: one function per transition, each one atomic.
 
@@ -15,7 +15,8 @@ Keys. Every call names one key, `fleet:{RUN}:run`; all others share its prefix a
   dead           zset    scored by id
   shard:ID       hash    one shard (fields below)
   workers        zset    every worker, scored by when it was last seen
-  worker:ID      hash    host, device, version, memory, busy, items_done, host_failures, granted_nonce
+  worker:ID      hash    host, device, version, memory, busy, instance, items_done,
+                         host_failures, granted_nonce
   held:ID        zset    the shards that a worker holds, scored by id
   minutes        hash    items embedded by the minute
   events         stream  the latest changes, for people and for tests: event, shard, worker, token, detail
@@ -174,10 +175,10 @@ local function count_items(run, items)
   end
 end
 
-local function touch_worker(run, worker, host, device, version, memory, busy)
+local function touch_worker(run, worker, host, device, version, memory, busy, instance)
   redis.call('ZADD', run.keys.workers, whole(run.now), worker)
   redis.call('HSET', run.keys.worker(worker), 'host', host, 'device', device, 'version', version,
-    'memory', memory, 'busy', busy)
+    'memory', memory, 'busy', busy, 'instance', instance)
 end
 
 -- Notes that the run has a machine of this memory. The largest only grows.
@@ -526,16 +527,17 @@ local function is_banned(run, host_failures)
   return run.host_failures_to_ban > 0 and host_failures >= run.host_failures_to_ban
 end
 
--- args: worker, host, device, version, memory, busy ('' where unknown), nonce, max
+-- args: worker, host, device, version, memory, busy ('' where unknown), instance ('' elsewhere than on a
+-- rented box), nonce, max
 -- {'leases', lease, then per lease id, bundle, items, token, expires_at, attempt, isolate_first,
 -- isolate_end, positions that are too large}, or {'wait', time}, or the name of another answer.
 local function claim(keys, args)
-  local worker, memory, nonce, max = args[1], args[5], args[7], tonumber(args[8])
+  local worker, memory, nonce, max = args[1], args[5], args[8], tonumber(args[9])
   local run = open_run(keys[1])
   if not run then
     return {'unknown_run'}
   end
-  touch_worker(run, worker, args[2], args[3], args[4], memory, args[6])
+  touch_worker(run, worker, args[2], args[3], args[4], memory, args[6], args[7])
   see_memory(run, memory)
   local known = redis.call('HMGET', run.keys.worker(worker), 'host_failures', 'granted_nonce')
   reap_expired(run)
@@ -599,8 +601,8 @@ local function beat_shard(run, worker, id, token, items_done, first, last)
   return 'extended', expires_at
 end
 
--- args: worker, host, device, version, memory, busy, then per shard id, token, items_done, in_flight_first,
--- in_flight_end (both '' without a batch).
+-- args: worker, host, device, version, memory, busy, instance, then per shard id, token, items_done,
+-- in_flight_first, in_flight_end (both '' without a batch).
 -- {state of the run or 'unknown_run', then per shard 'extended', 'lost' or 'cancelled', and a time}
 local function beat(keys, args)
   local worker = args[1]
@@ -608,9 +610,9 @@ local function beat(keys, args)
   if not run then
     return {'unknown_run'}
   end
-  touch_worker(run, worker, args[2], args[3], args[4], args[5], args[6])
+  touch_worker(run, worker, args[2], args[3], args[4], args[5], args[6], args[7])
   local reply = {run.state}
-  for index = 7, #args, 5 do
+  for index = 8, #args, 5 do
     local answer, expires_at =
       beat_shard(run, worker, args[index], args[index + 1], args[index + 2], args[index + 3], args[index + 4])
     reply[#reply + 1] = answer
@@ -861,10 +863,10 @@ local function stored_workers(run)
   local seen = redis.call('ZREVRANGE', run.keys.workers, 0, -1, 'WITHSCORES')
   for index = 1, #seen, 2 do
     local fields = redis.call('HMGET', run.keys.worker(seen[index]),
-      'host', 'device', 'version', 'memory', 'busy', 'items_done', 'host_failures')
+      'host', 'device', 'version', 'memory', 'busy', 'instance', 'items_done', 'host_failures')
     workers[#workers + 1] = {
       seen[index], whole(seen[index + 1]), fields[1] or '', fields[2] or '', fields[3] or '',
-      fields[4] or '0', fields[5] or '', fields[6] or '0', fields[7] or '0',
+      fields[4] or '0', fields[5] or '', fields[6] or '', fields[7] or '0', fields[8] or '0',
     }
   end
   return workers
@@ -919,7 +921,7 @@ end
 -- The version stands in the names too: functions of two libraries may not share a name. What ends a
 -- lease or frees memory runs when memory is short as well.
 local function register(name, callback, flags)
-  redis.register_function{function_name = 'fleet_v2_' .. name, callback = callback, flags = flags}
+  redis.register_function{function_name = 'fleet_v3_' .. name, callback = callback, flags = flags}
 end
 
 register('claim', claim, {})

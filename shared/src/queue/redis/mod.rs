@@ -93,7 +93,7 @@ impl RedisQueue {
     /// A call of a function of the library, without its arguments yet.
     fn function(&self, name: &str) -> Cmd {
         let mut command = cmd("FCALL");
-        command.arg(format!("fleet_v2_{name}")).arg(1).arg(&self.run_key);
+        command.arg(format!("fleet_v3_{name}")).arg(1).arg(&self.run_key);
         command
     }
 
@@ -147,6 +147,7 @@ fn add_worker(command: &mut Cmd, worker: &WorkerId, info: &WorkerInfo) {
         Some(percent) => command.arg(percent),
         None => command.arg(""),
     };
+    command.arg(&info.instance);
 }
 
 fn add_part_or_empty(command: &mut Cmd, part: Option<&CompletedPart>) {

@@ -303,6 +303,7 @@ fn stored_worker(fields: &mut Fields) -> Result<StoredWorker, QueueError> {
             version: fields.text()?,
             memory: fields.parsed()?,
             busy_percent: fields.optional()?,
+            instance: fields.text()?,
         },
         items_done: fields.count()?,
         host_failures: fields.parsed()?,
