@@ -81,7 +81,8 @@ impl AddAssign for Dollars {
 
 impl Sum for Dollars {
     fn sum<I: Iterator<Item = Self>>(amounts: I) -> Self {
-        Self(amounts.map(|amount| amount.0).sum())
+        // The sum of no floats is -0.
+        amounts.fold(Self::ZERO, Add::add)
     }
 }
 
@@ -91,15 +92,24 @@ mod tests {
 
     #[test]
     fn small_amounts_keep_their_digits() {
-        for (amount, text) in
-            [(4.5, "$4.50"), (0.0, "$0.00"), (0.034, "$0.0340"), (0.000_02, "$0.000020"), (1234.567, "$1234.57")]
-        {
+        for (amount, text) in [
+            (4.5, "$4.50"),
+            (0.0, "$0.00"),
+            (0.034, "$0.0340"),
+            (0.000_02, "$0.000020"),
+            (1234.567, "$1234.57"),
+        ] {
             assert_eq!(Dollars(amount).to_string(), text);
         }
         assert_eq!("$6.00".parse(), Ok(Dollars(6.0)));
         for bad in ["-1", "much", "NaN", "inf"] {
             assert!(bad.parse::<Dollars>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn nothing_is_no_debt() {
+        assert_eq!([].into_iter().sum::<Dollars>().to_string(), "$0.00");
     }
 
     #[test]

@@ -10,6 +10,8 @@
 //! | [`access`] | the signed rights of workers without credentials |
 //! | [`resume`] | the queue rebuilt from the store |
 //! | [`status`] | a run as it stands, from the queue or from the store |
+//! | [`provider`] | where boxes come from: the market, this machine |
+//! | [`fleet`] | rented boxes: what is rented, watched, paid and destroyed |
 //! | [`merge`] | parts to one npz |
 //! | [`verify`] | a merged file against its promises |
 //! | `local` | the whole job on this machine (feature `local`) |
@@ -18,11 +20,13 @@
 pub mod access;
 pub mod check;
 pub mod cli;
+pub mod columns;
 pub mod context;
 #[cfg(feature = "local")]
 pub mod demo;
 pub mod dollars;
 pub mod failure;
+pub mod fleet;
 #[cfg(feature = "local")]
 pub mod local;
 pub mod merge;

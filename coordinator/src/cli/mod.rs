@@ -4,6 +4,7 @@ mod acl;
 mod args;
 mod check;
 mod control;
+mod fleet;
 mod input;
 mod merge;
 mod plan;
@@ -58,6 +59,14 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Remove the run from the queue; the store is left alone
     Forget(control::ControlArgs),
+    /// Rent boxes for a run, watch them, and destroy them when it is done
+    Launch(Box<fleet::LaunchArgs>),
+    /// Show a run's rented boxes and what they cost
+    Instances(fleet::InstancesArgs),
+    /// Show the log of a rented box
+    Logs(fleet::LogsArgs),
+    /// Destroy rented boxes, and see that they are gone
+    Destroy(fleet::DestroyArgs),
     /// Make a user of the queue that may work on one run and do nothing else
     QueueAcl(acl::AclArgs),
 }
@@ -83,6 +92,9 @@ pub fn main() -> ExitCode {
 /// one ends it at once.
 async fn run_until_signal(command: Command) -> ExitCode {
     let stop = CancellationToken::new();
+    if command.hears_signals() {
+        return run(command, stop).await.unwrap_or_else(|failure| report(&failure));
+    }
     let waits_for_workers = command.stops_gracefully();
     let running = run(command, stop.clone());
     tokio::pin!(running);
@@ -118,6 +130,11 @@ async fn next_signal() -> ExitCode {
 }
 
 impl Command {
+    /// Whether it listens to signals itself: some leave boxes running that another command has to end.
+    fn hears_signals(&self) -> bool {
+        matches!(self, Self::Launch(_)) || matches!(self, Self::Destroy(args) if args.means_all())
+    }
+
     fn stops_gracefully(&self) -> bool {
         #[cfg(feature = "local")]
         {
@@ -144,6 +161,10 @@ async fn run(command: Command, stop: CancellationToken) -> Result<ExitCode, Fail
         Command::Merge(args) => merge::merge(args, &file).await,
         Command::Verify(args) => verify::verify(args, &file).await,
         Command::Forget(args) => control::forget(args, &file).await,
+        Command::Launch(args) => fleet::launch(*args, &file).await,
+        Command::Instances(args) => fleet::instances(args, &file).await,
+        Command::Logs(args) => fleet::logs(args, &file).await,
+        Command::Destroy(args) => fleet::destroy(args, &file).await,
         Command::QueueAcl(args) => acl::acl(args, &file).await,
     }
 }

@@ -1,5 +1,6 @@
 //! `plan --signed-urls`: what a worker needs to know, in a file that only its owner can read.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -43,14 +44,14 @@ fn model_signing(model: &ModelRecord, lasts: Duration) -> Result<Option<Signing>
         .map_err(|error| Failure::from(error).context("the model cannot be signed for"))
 }
 
-/// Signs for a planned run, and writes `<run>.worker.env` into the working folder.
-pub async fn write(
+/// Signs for a planned run: the environment that makes its store of it, and when it ends.
+pub async fn sign(
     store: &Store,
     store_url: &str,
     plan: &Plan,
     shards: &[ShardRecord],
     lasts: Duration,
-) -> Result<(), Failure> {
+) -> Result<(BTreeMap<String, String>, String), Failure> {
     let signing = Signing::open(store_url, lasts)?;
     if signing.is_temporary().await? {
         eprintln!(
@@ -61,17 +62,31 @@ pub async fn write(
     let model_signing = model_signing(&plan.model, lasts)?;
     let granted = Grant { store, plan, shards, signing: &signing, model_signing: model_signing.as_ref() };
     let url = grant(&granted).await.map_err(|error| Failure::new(error.exit_code(), error))?;
-    let mut content = format!("{}={}\n{}={}\n", environment::STORE, url.expose(), environment::RUN, plan.run);
+    let mut variables = BTreeMap::from([(environment::STORE.to_owned(), url.expose().to_string())]);
     if url.expose().scheme() == "http" {
-        content += "AWS_ALLOW_HTTP=true\n";
+        variables.insert("AWS_ALLOW_HTTP".to_owned(), "true".to_owned());
     }
+    Ok((variables, signing.expires_at()))
+}
+
+/// The same into `<run>.worker.env` of the working folder.
+pub async fn write(
+    store: &Store,
+    store_url: &str,
+    plan: &Plan,
+    shards: &[ShardRecord],
+    lasts: Duration,
+) -> Result<(), Failure> {
+    let (mut variables, expires_at) = sign(store, store_url, plan, shards, lasts).await?;
+    variables.insert(environment::RUN.to_owned(), plan.run.to_string());
+    let content: String = variables.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
     let path = PathBuf::from(format!("{}.worker.env", plan.run));
     private_file::replace(&path, &content).map_err(|error| {
         Failure::new(ExitCode::Unexpected, anyhow::anyhow!("cannot write {}: {error}", path.display()))
     })?;
     eprintln!(
         "signed for workers until {}: give them {} as their environment, and keep it to yourself otherwise",
-        signing.expires_at(),
+        expires_at,
         path.display()
     );
     Ok(())

@@ -13,9 +13,7 @@ mod types;
 pub mod vast;
 
 pub use error::{ProviderError, ProviderErrorKind};
-pub use types::{
-    Instance, InstanceId, InstanceStatus, MachineId, Offer, OfferId, Order, Region, Wanted,
-};
+pub use types::{Instance, InstanceId, InstanceStatus, MachineId, Offer, OfferId, Order, Region, Wanted};
 
 use std::collections::BTreeMap;
 
@@ -52,10 +50,8 @@ pub trait Provider: Send + Sync {
     async fn balance(&self) -> Result<Option<Dollars>, ProviderError>;
 
     /// What was billed for each instance since a moment; `None` where nobody bills.
-    async fn charges(
-        &self,
-        since: Timestamp,
-    ) -> Result<Option<BTreeMap<InstanceId, Dollars>>, ProviderError>;
+    async fn charges(&self, since: Timestamp)
+    -> Result<Option<BTreeMap<InstanceId, Dollars>>, ProviderError>;
 
     /// The requests that [`Provider::offers`] would send, for a person to read, secrets masked.
     fn show_search(&self, wanted: &Wanted) -> String;

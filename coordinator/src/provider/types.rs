@@ -158,7 +158,10 @@ impl fmt::Debug for Order {
     /// Names of variables alone: values are the worker's credentials.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<&String> = self.environment.keys().collect();
-        f.debug_struct("Order").field("label", &self.label).field("environment", &names).finish_non_exhaustive()
+        f.debug_struct("Order")
+            .field("label", &self.label)
+            .field("environment", &names)
+            .finish_non_exhaustive()
     }
 }
 

@@ -4,7 +4,8 @@
 //! runs/<run>/plan.json                     runs/<run>/shards.jsonl
 //! runs/<run>/inputs/<shard>-<sha16>.tar    runs/<run>/parts/<shard>-<sha16>.npz
 //! runs/<run>/failed.jsonl                  models/<digest16>/<file>
-//! runs/<run>/access/<sha16>.json
+//! runs/<run>/access/<sha16>.json         runs/<run>/fleet/<number>.json
+//! workers/<sha256>.gz
 //! ```
 
 use crate::ids::{ContentName, RunId, Sha16};
@@ -48,6 +49,21 @@ pub const ACCESS: &str = "access";
 /// A document of signed rights.
 pub fn access_key(run: &RunId, name: &Sha16) -> String {
     format!("{RUNS}/{run}/{ACCESS}/{name}.json")
+}
+
+/// The folder of what happened to a run's rented boxes.
+pub fn fleet_folder(run: &RunId) -> String {
+    format!("{RUNS}/{run}/fleet")
+}
+
+/// One entry of it, numbered from 0 without gaps.
+pub fn fleet_entry_key(run: &RunId, number: u64) -> String {
+    format!("{}/{number:08}.json", fleet_folder(run))
+}
+
+/// A worker program for rented boxes, gzipped, by the SHA-256 of what is packed.
+pub fn worker_key(sha256: &str) -> String {
+    format!("workers/{sha256}.gz")
 }
 
 /// `failed.jsonl`, the one object that is replaced.

@@ -55,7 +55,8 @@ impl Boxes {
             id += 1;
         }
         let id = InstanceId(id);
-        let file = BoxFile { version: VERSION, id, label: label.to_owned(), machine, made_at: Timestamp::now() };
+        let file =
+            BoxFile { version: VERSION, id, label: label.to_owned(), machine, made_at: Timestamp::now() };
         let (path, new) = (self.folder(id).join("box.json"), self.folder(id).join("box.new"));
         let written = serde_json::to_vec(&file)
             .map_err(io::Error::other)

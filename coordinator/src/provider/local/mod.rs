@@ -98,7 +98,7 @@ impl Provider for Local {
             upload_price: Dollars::ZERO,
             download_speed: 0.0,
             reliability: 1.0,
-            place: "here".to_owned(),
+            place: "this machine".to_owned(),
         };
         let mut gpus = process::gpus().await;
         gpus.retain(|gpu| {
@@ -181,10 +181,7 @@ impl Provider for Local {
         Ok(None)
     }
 
-    async fn charges(
-        &self,
-        _: Timestamp,
-    ) -> Result<Option<BTreeMap<InstanceId, Dollars>>, ProviderError> {
+    async fn charges(&self, _: Timestamp) -> Result<Option<BTreeMap<InstanceId, Dollars>>, ProviderError> {
         Ok(None)
     }
 

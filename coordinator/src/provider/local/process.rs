@@ -45,8 +45,9 @@ pub fn of_label(label: &str) -> Vec<u32> {
     entries
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok())
         .filter(|process| {
-            fs::read(format!("/proc/{process}/environ"))
-                .is_ok_and(|environment| environment.split(|byte| *byte == 0).any(|text| text == wanted.as_bytes()))
+            fs::read(format!("/proc/{process}/environ")).is_ok_and(|environment| {
+                environment.split(|byte| *byte == 0).any(|text| text == wanted.as_bytes())
+            })
         })
         .collect()
 }
@@ -76,11 +77,8 @@ mod tests {
     #[test]
     fn processes_are_found_by_their_label() {
         let label = format!("fleet-test-0-{}", std::process::id());
-        let mut child = std::process::Command::new("sleep")
-            .arg("60")
-            .env("FLEET_INSTANCE", &label)
-            .spawn()
-            .unwrap();
+        let mut child =
+            std::process::Command::new("sleep").arg("60").env("FLEET_INSTANCE", &label).spawn().unwrap();
         // Until exec has happened the process shows our own environment.
         while of_label(&label).is_empty() {
             std::thread::yield_now();

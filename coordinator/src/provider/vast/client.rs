@@ -109,7 +109,11 @@ impl VastClient {
         serde_json::from_str(&text).map_err(|error| {
             ProviderError::new(
                 ProviderErrorKind::Unreachable,
-                format!("cannot {}: the market's answer is not what it should be ({})", request.what, quote(&text)),
+                format!(
+                    "cannot {}: the market's answer is not what it should be ({})",
+                    request.what,
+                    quote(&text)
+                ),
             )
             .with_source(error)
         })
@@ -145,8 +149,7 @@ impl VastClient {
         let unreachable = |error: reqwest::Error| {
             let message = format!("cannot {}: no answer from {}", request.what, self.base);
             (
-                ProviderError::new(ProviderErrorKind::Unreachable, message)
-                    .with_source(error.without_url()),
+                ProviderError::new(ProviderErrorKind::Unreachable, message).with_source(error.without_url()),
                 None,
             )
         };

@@ -18,9 +18,7 @@ pub use key::{ApiKey, KEY_VARIABLE, URL_VARIABLE};
 
 use self::client::VastClient;
 use self::wire::{Asked, ChargePage, Creation, InstancePage, Offers, OneInstance, User};
-use super::{
-    Instance, InstanceId, Offer, Order, Provider, ProviderError, ProviderErrorKind, Wanted,
-};
+use super::{Instance, InstanceId, Offer, Order, Provider, ProviderError, ProviderErrorKind, Wanted};
 use crate::dollars::Dollars;
 
 /// The market.
@@ -142,7 +140,10 @@ impl Provider for Vast {
                 return Ok(Some(sums));
             }
         }
-        Err(ProviderError::new(ProviderErrorKind::Unreachable, "cannot read the charges: there is no last page"))
+        Err(ProviderError::new(
+            ProviderErrorKind::Unreachable,
+            "cannot read the charges: there is no last page",
+        ))
     }
 
     fn show_search(&self, wanted: &Wanted) -> String {

@@ -100,8 +100,14 @@ pub fn masked(order: &Order) -> Order {
 /// A variable's value as it may be shown: a URL without password and query, everything else that is not known to be
 /// harmless hidden.
 fn mask(name: &str, value: &str) -> String {
-    const HARMLESS: [&str; 6] =
-        ["FLEET_RUN", "FLEET_INSTANCE", "FLEET_UNTIL", "FLEET_GIVE_UP_AFTER", "FLEET_WORKER_ARGS", "FLEET_WORKER_SHA256"];
+    const HARMLESS: [&str; 6] = [
+        "FLEET_RUN",
+        "FLEET_INSTANCE",
+        "FLEET_UNTIL",
+        "FLEET_GIVE_UP_AFTER",
+        "FLEET_WORKER_ARGS",
+        "FLEET_WORKER_SHA256",
+    ];
     if HARMLESS.contains(&name) || matches!(value, "true" | "false") {
         value.to_owned()
     } else if value.contains("://") {
@@ -204,7 +210,10 @@ mod tests {
         };
         let base = "https://console.vast.ai".parse().unwrap();
         let shown = create(OfferId(7), &masked(&order)).show(&base);
-        assert!(shown.starts_with("PUT https://console.vast.ai/api/v0/asks/7/\nAuthorization: Bearer ***\n"), "{shown}");
+        assert!(
+            shown.starts_with("PUT https://console.vast.ai/api/v0/asks/7/\nAuthorization: Bearer ***\n"),
+            "{shown}"
+        );
         assert!(!shown.contains("hunter2"), "{shown}");
         for kept in [
             "rediss://worker-r-0-ab:***@redis.example.org:6379/0",

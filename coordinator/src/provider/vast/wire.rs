@@ -94,7 +94,8 @@ impl WireOffer {
             reliability: self.reliability2.or(self.reliability).unwrap_or(0.0),
             place: self.geolocation.unwrap_or_default(),
         };
-        let same_gpu = |name: &String| name.replace('_', " ").eq_ignore_ascii_case(&offer.gpu.replace('_', " "));
+        let same_gpu =
+            |name: &String| name.replace('_', " ").eq_ignore_ascii_case(&offer.gpu.replace('_', " "));
         let holds = offer.price.0.is_finite()
             && offer.price.0 > 0.0
             && wanted.max_price.is_none_or(|most| offer.price <= most)
@@ -187,8 +188,12 @@ impl WireInstance {
     /// Stopped in every respect without our having stopped it (we never do) is a higher bid: the box may start
     /// again by itself at any time.
     fn status(&self) -> InstanceStatus {
-        let says = |field: &Option<String>, word: &str| field.as_deref().is_some_and(|text| text.trim() == word);
-        if [&self.cur_state, &self.intended_status, &self.next_state].iter().all(|field| says(field, "stopped")) {
+        let says =
+            |field: &Option<String>, word: &str| field.as_deref().is_some_and(|text| text.trim() == word);
+        if [&self.cur_state, &self.intended_status, &self.next_state]
+            .iter()
+            .all(|field| says(field, "stopped"))
+        {
             return InstanceStatus::Preempted;
         }
         match self.actual_status.as_deref().map(str::trim) {

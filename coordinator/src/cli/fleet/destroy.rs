@@ -1,0 +1,244 @@
+//! `destroy`: the end of boxes, confirmed by the market.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use jiff::Timestamp;
+use shared::exit::ExitCode;
+use shared::ids::RunId;
+use shared::settings::{FileSettings, QueueAddress, parse_duration};
+
+use super::{ProviderArgs, ProviderName, open};
+use crate::cli::args::{QueueArgs, StoreArgs};
+use crate::context::{planned_run, queue_for_a_look};
+use crate::failure::Failure;
+use crate::fleet::event::Event;
+use crate::fleet::journal::Journal;
+use crate::fleet::label::Label;
+use crate::fleet::launch::{BoxPlan, Launcher, Outcome, Signals, Tools};
+use crate::fleet::rights::{Rights, Users};
+use crate::fleet::rules::{Deadlines, Rules};
+use crate::fleet::sight::Ending;
+use crate::fleet::speeds::Speeds;
+use crate::provider::{InstanceId, Provider, Region, Wanted};
+
+/// Which boxes.
+#[derive(Debug, Args)]
+pub struct DestroyArgs {
+    #[command(flatten)]
+    store: StoreArgs,
+    #[command(flatten)]
+    queue: QueueArgs,
+    #[command(flatten)]
+    provider: ProviderArgs,
+    /// Every box of the run, also those that no record knows; a launcher that works on it stops
+    #[arg(long, conflicts_with = "ids", required_unless_present = "ids")]
+    all: bool,
+    /// Boxes, as `coordinator instances` shows them; a launcher rents others in their place
+    #[arg(value_name = "ID")]
+    ids: Vec<InstanceId>,
+    /// How long an order without an answer is waited for
+    #[arg(long, value_name = "TIME", default_value = "3m", value_parser = parse_duration, hide = true)]
+    created_within: Duration,
+    /// Between two looks
+    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = parse_duration, hide = true)]
+    tick: Duration,
+    /// How long it is tried
+    #[arg(long, value_name = "TIME", default_value = "15m", value_parser = parse_duration, hide = true)]
+    give_up_after: Duration,
+}
+
+impl DestroyArgs {
+    /// Whether the whole fleet is meant.
+    pub fn means_all(&self) -> bool {
+        self.all
+    }
+}
+
+/// Destroys boxes until the market confirms that they are gone.
+pub async fn destroy(args: DestroyArgs, file: &FileSettings) -> Result<ExitCode, Failure> {
+    if !args.all {
+        let (_, run, journal) = open(&args.store, file).await?;
+        let provider = args.provider.open(args.provider.name(journal.fleet()), 0)?;
+        return some(&args, &run, journal, provider.as_ref()).await;
+    }
+    match open(&args.store, file).await {
+        Ok((store, run, journal)) => {
+            let name = args.provider.name(journal.fleet());
+            let provider = args.provider.open(name, 0)?;
+            let run = planned_run(store, Some(run)).await?;
+            let queue = args.queue.address(file)?;
+            all(&args, name, provider, run, journal, queue).await
+        }
+        // The record cannot be read, and boxes cost money all the same.
+        Err(failure) => {
+            let Some(run) = args.store.run(file) else { return Err(failure) };
+            eprintln!("warning: {:#}; destroying by label alone", failure.error);
+            let name = args.provider.provider.unwrap_or(ProviderName::Vast);
+            by_label(&args, &run, args.provider.open(name, 0)?.as_ref()).await
+        }
+    }
+}
+
+/// Takes the fleet over and ends it.
+async fn all(
+    args: &DestroyArgs,
+    name: ProviderName,
+    provider: Arc<dyn Provider>,
+    run: crate::merge::Run,
+    journal: Journal,
+    queue: Option<QueueAddress>,
+) -> Result<ExitCode, Failure> {
+    let id = run.plan.run.clone();
+    let users = queue.as_ref().map(|address| Users::open(address, &id)).transpose()?;
+    let deadlines = Deadlines {
+        created: args.created_within.as_secs_f64(),
+        tick: args.tick.as_secs_f64(),
+        drain: args.give_up_after.as_secs_f64() / 3.0,
+        ..Deadlines::default()
+    };
+    let tools = Tools {
+        provider,
+        queue: queue.as_ref().map(|address| queue_for_a_look(address, &id)).transpose()?,
+        run,
+        rules: Rules::to_end(journal.fleet(), deadlines),
+        boxes: BoxPlan { wanted: nothing(), image: String::new(), onstart: String::new() },
+        rights: Rights { common: BTreeMap::new(), users },
+        speeds: Speeds::none(),
+        journal,
+        signals: Signals::listen()?,
+    };
+    let mut launcher = Launcher::open(tools, name.name()).await?;
+    launcher.end(Ending::Asked);
+    let outcome = launcher.run().await?;
+    match &outcome {
+        Outcome::Closed { billed, .. } => {
+            println!("no box of run {id} is left");
+            if let Some(billed) = billed {
+                println!("the market billed {billed} for them");
+            }
+        }
+        Outcome::Left => eprintln!("stopped: boxes of run {id} may be left"),
+        Outcome::Unconfirmed { instances, .. } => return Ok(unconfirmed(instances)),
+    }
+    Ok(outcome.exit_code())
+}
+
+fn nothing() -> Wanted {
+    Wanted {
+        gpus: Vec::new(),
+        gpus_per_box: 1,
+        gpu_memory: 0,
+        interruptible: false,
+        max_price: None,
+        min_reliability: 0.0,
+        region: Region::default(),
+        disk_gb: 8,
+        duration_seconds: 0.0,
+    }
+}
+
+/// Single boxes: written down, so that a launcher replaces them, and ended here.
+async fn some(
+    args: &DestroyArgs,
+    run: &RunId,
+    mut journal: Journal,
+    provider: &dyn Provider,
+) -> Result<ExitCode, Failure> {
+    let instances = provider.instances().await?;
+    for id in &args.ids {
+        let seen = instances.iter().find(|instance| instance.id == *id);
+        let ours = seen.is_none_or(|instance| Label::of(run, &instance.label).is_some());
+        if !ours {
+            let label = seen.map_or("", |instance| instance.label.as_str());
+            return Err(Failure::usage(format!(
+                "instance {id} is labelled {label:?}, which is no box of run {run}: it is left alone"
+            )));
+        }
+    }
+    let mut left = Vec::new();
+    for id in &args.ids {
+        let of = journal.fleet().of_instance(*id).filter(|of| of.is_live()).map(|of| of.intent.id.clone());
+        if let Some(of) = &of {
+            let why = "a person asked for it".to_owned();
+            journal.append(Event::Condemned { id: of.clone(), why, ban: false }).await?;
+        }
+        if until_gone(args, provider, *id).await {
+            println!("instance {id} is gone");
+            if let Some(of) = of {
+                journal.append(Event::Gone { id: of }).await?;
+            }
+        } else {
+            left.push(*id);
+        }
+    }
+    Ok(if left.is_empty() { ExitCode::Done } else { unconfirmed(&left) })
+}
+
+/// Asks for the end of a box until it is gone; `false` when the time is over.
+async fn until_gone(args: &DestroyArgs, provider: &dyn Provider, id: InstanceId) -> bool {
+    let started = Instant::now();
+    let mut said = None;
+    while started.elapsed() < args.give_up_after {
+        match provider.instance(id).await {
+            Ok(None) => return true,
+            Ok(Some(_)) => {
+                if let Err(error) = provider.destroy(id).await {
+                    said = say_once(said, &error.to_string());
+                }
+            }
+            Err(error) => said = say_once(said, &error.to_string()),
+        }
+        tokio::time::sleep(args.tick).await;
+    }
+    false
+}
+
+fn say_once(said: Option<String>, text: &str) -> Option<String> {
+    if said.as_deref() != Some(text) {
+        eprintln!("{text}; trying again");
+    }
+    Some(text.to_owned())
+}
+
+/// Without a record: everything with a label of the run, until two lists in a row have none.
+async fn by_label(args: &DestroyArgs, run: &RunId, provider: &dyn Provider) -> Result<ExitCode, Failure> {
+    let (started, mut empty, mut left) = (Instant::now(), 0, Vec::new());
+    while started.elapsed() < args.give_up_after {
+        match provider.instances().await {
+            Ok(instances) => {
+                let ours = instances.into_iter().filter(|instance| Label::of(run, &instance.label).is_some());
+                left = ours.map(|instance| instance.id).collect();
+                empty = if left.is_empty() { empty + 1 } else { 0 };
+                if empty == 2 {
+                    println!("no box of run {run} is left");
+                    return Ok(ExitCode::Done);
+                }
+                for id in &left {
+                    if let Err(error) = provider.destroy(*id).await {
+                        eprintln!("instance {id}: {error}; trying again");
+                    }
+                }
+            }
+            Err(error) => {
+                empty = 0;
+                eprintln!("{error}; trying again");
+            }
+        }
+        tokio::time::sleep(args.tick).await;
+    }
+    Ok(unconfirmed(&left))
+}
+
+fn unconfirmed(instances: &[InstanceId]) -> ExitCode {
+    let ids: Vec<String> = instances.iter().map(ToString::to_string).collect();
+    let which =
+        if ids.is_empty() { "the list of instances cannot be read".to_owned() } else { ids.join(", ") };
+    eprintln!(
+        "error: not confirmed to be gone at {:.0}: {which}. They may cost money: try again, or look at the market's own page",
+        Timestamp::now()
+    );
+    ExitCode::Unexpected
+}

@@ -1,0 +1,90 @@
+//! How a fleet comes to its end: the run is finished, the money is, or a person says so.
+
+use shared::queue::RunState;
+
+use super::{Action, View, budget};
+use crate::fleet::label::Label;
+use crate::fleet::sight::Ending;
+use crate::fleet::state::Rental;
+
+/// The next steps towards the end, if it comes.
+pub fn next(view: &View<'_>) -> Vec<Action> {
+    if let Some(why) = &view.memory.ending {
+        return ending(view, &why.to_string());
+    }
+    if view.memory.interrupted {
+        return vec![Action::End(Ending::Interrupted)];
+    }
+    if let Some(snapshot) = view.snapshot() {
+        let shards = snapshot.shards;
+        let open = shards.pending + shards.delayed + shards.leased;
+        if open == 0 && shards.total() > 0 {
+            let ending = match shards.dead {
+                0 => Ending::Finished,
+                dead => Ending::Dead(dead),
+            };
+            return vec![Action::End(ending)];
+        }
+    }
+    let mut actions = Vec::new();
+    if let Some((at, why)) = &view.fleet.drained {
+        if view.snapshot().is_some_and(|snapshot| snapshot.state != RunState::Draining) {
+            actions.push(Action::DrainAgain);
+        }
+        actions.extend(drained(view, *at));
+        if !view.fleet.live().any(Rental::is_wanted) {
+            actions.push(Action::End(Ending::Exhausted(why.clone())));
+        }
+    } else if view.fleet.live().next().is_some()
+        && let Some(why) = budget::exhausted(view.fleet, view.rules, view.sight.balance, view.sight.at)
+    {
+        actions.push(Action::Drain { why });
+    } else if view.fleet.live().next().is_none()
+        && let Some(why) = &view.memory.refused
+    {
+        actions.push(Action::End(Ending::Exhausted(why.clone())));
+    }
+    actions
+}
+
+/// Every box is condemned; once none is left, that is written down.
+fn ending(view: &View<'_>, why: &str) -> Vec<Action> {
+    let wanted = view.fleet.live().filter(|of| of.is_wanted() && of.instance.is_some());
+    let mut actions: Vec<Action> = wanted.map(|of| condemn(of, why.to_owned())).collect();
+    let ours = |instances: &Vec<crate::provider::Instance>| {
+        instances.iter().any(|instance| Label::of(view.run, &instance.label).is_some())
+    };
+    // An order without an answer may still become a box: it is waited for.
+    if view.fleet.live().next().is_none() && view.sight.instances.as_ref().is_ok_and(|all| !ours(all)) {
+        actions.push(Action::Close);
+    }
+    actions
+}
+
+/// Boxes of a draining run: destroyed as soon as they hold nothing, all of them at the deadline.
+fn drained(view: &View<'_>, since: jiff::Timestamp) -> Vec<Action> {
+    let late = view.since(since) > view.rules.deadlines.drain;
+    let draining = view.snapshot().is_some_and(|snapshot| snapshot.state == RunState::Draining);
+    let wanted = view.fleet.live().filter(|of| of.is_wanted() && of.instance.is_some());
+    wanted
+        .filter_map(|of| {
+            if late {
+                return Some(condemn(of, "it did not finish what it held in time".to_owned()));
+            }
+            if !draining {
+                return None;
+            }
+            match view.worker_of(of) {
+                None => Some(condemn(of, "the run drains, and it has not begun".to_owned())),
+                Some(worker) if worker.leases == 0 => {
+                    Some(condemn(of, "the run drains, and it holds nothing".to_owned()))
+                }
+                Some(_) => None,
+            }
+        })
+        .collect()
+}
+
+fn condemn(of: &Rental, why: String) -> Action {
+    Action::Condemn { id: of.intent.id.clone(), why, ban: false }
+}

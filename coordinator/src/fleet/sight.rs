@@ -1,0 +1,122 @@
+//! What a launcher sees at one moment, and what it must remember from one look to the next.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use jiff::Timestamp;
+use shared::queue::Snapshot;
+
+use super::label::BoxId;
+use super::state::Fleet;
+use crate::dollars::Dollars;
+use crate::provider::{Instance, InstanceId, InstanceStatus};
+
+/// The queue at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub enum QueueSight {
+    /// It does not answer; why.
+    Unknown(String),
+    /// It does not know the run.
+    NoRun,
+    /// As it stands.
+    Known(Snapshot),
+}
+
+/// Everything seen at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sight {
+    /// The moment.
+    pub at: Timestamp,
+    /// All instances of the account; why they are not known otherwise. An unknown list says nothing of any box.
+    pub instances: Result<Vec<Instance>, String>,
+    /// The queue.
+    pub queue: QueueSight,
+    /// What the account may still spend, where that was read.
+    pub balance: Option<Dollars>,
+}
+
+/// Why a fleet ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// All shards are done.
+    Finished,
+    /// Only done and so many dead shards are left.
+    Dead(u64),
+    /// Money, time or offers are at their end; which.
+    Exhausted(String),
+    /// Ctrl-C.
+    Interrupted,
+    /// `coordinator destroy --all`.
+    Asked,
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Finished => f.write_str("the run is finished"),
+            Self::Dead(shards) => write!(f, "only {shards} dead shards are left"),
+            Self::Exhausted(why) => f.write_str(why),
+            Self::Interrupted => f.write_str("it was interrupted"),
+            Self::Asked => f.write_str("it was asked to"),
+        }
+    }
+}
+
+/// What is remembered between looks. Losing it does no harm: deadlines then count from now.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Memory {
+    messages: BTreeMap<BoxId, (String, Timestamp)>,
+    /// When a destruction was asked for last.
+    pub destroyed_at: BTreeMap<BoxId, Timestamp>,
+    /// When a log was read last.
+    pub log_read_at: BTreeMap<BoxId, Timestamp>,
+    /// What a log says of a worker that failed its start.
+    pub failures: BTreeMap<BoxId, String>,
+    /// Strays that were written down.
+    pub strays: BTreeSet<InstanceId>,
+    /// Since when all workers are silent at once.
+    pub all_silent_since: Option<Timestamp>,
+    /// When the users of the queue were made again last.
+    pub users_restored_at: Option<Timestamp>,
+    /// Why no further box can be rented until a person acts.
+    pub refused: Option<String>,
+    /// Why the fleet shall end, once that is decided.
+    pub ending: Option<Ending>,
+    /// Whether Ctrl-C was pressed.
+    pub interrupted: bool,
+}
+
+impl Memory {
+    /// Takes the messages of a look in.
+    pub fn see(&mut self, fleet: &Fleet, sight: &Sight) {
+        let Ok(instances) = &sight.instances else { return };
+        for of in fleet.live() {
+            let Some(seen) = instances.iter().find(|instance| Some(instance.id) == of.instance) else {
+                continue;
+            };
+            let known = self.messages.get(&of.intent.id).map(|(text, _)| text.as_str());
+            if known != Some(seen.message.as_str()) {
+                self.messages.insert(of.intent.id.clone(), (seen.message.clone(), sight.at));
+            }
+        }
+    }
+
+    /// When a box showed the last progress in loading: a new message, or the status itself.
+    pub fn moved_at(&self, of: &super::state::Rental) -> Timestamp {
+        let message = self.messages.get(&of.intent.id).map(|(_, at)| *at);
+        message.unwrap_or_else(|| of.status_since()).max(of.status_since())
+    }
+}
+
+/// Whether a message of the market says that the image itself cannot be had: another box would fail the same way.
+pub fn is_about_image(status: InstanceStatus, message: &str) -> bool {
+    const SIGNS: [&str; 5] = [
+        "manifest unknown",
+        "pull access denied",
+        "repository does not exist",
+        "invalid reference format",
+        "unauthorized",
+    ];
+    let text = message.to_lowercase();
+    status != InstanceStatus::Running && SIGNS.iter().any(|sign| text.contains(sign))
+}
