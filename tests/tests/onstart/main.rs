@@ -61,8 +61,23 @@ fn a_wrong_setting_or_input_fails_and_stays_readable_for_a_while() {
         let why = format!("failed (worker): exit code {code}: error: call 1 ends with {code}");
         assert_eq!(said(&log), ["starting", "working", &why, "leaving: it failed"]);
         assert_eq!(scene.pauses(), ["7", "305"], "it lingers, then leaves");
-        assert_eq!(scene.lines("embed-fleet/log"), log.lines().skip(1).collect::<Vec<_>>());
+        assert_eq!(scene.lines("embed-fleet/log"), log.lines().collect::<Vec<_>>());
     }
+}
+
+/// Vast.ai sends the script's output to a file that only somebody on the box can read.
+#[test]
+fn what_it_says_is_told_to_the_containers_log_too() {
+    let mut scene = Scene::new(&["0"]);
+    let container = scene.home().join("container");
+    scene.change("/proc/1/fd/1", &container.display().to_string());
+    assert!(scene.run().contains("starting") && !container.exists());
+    std::fs::remove_file(scene.home().join("pauses")).unwrap();
+    std::fs::remove_file(scene.home().join("calls")).unwrap();
+    scene.change("/var/log/onstart.log", &scene.log().display().to_string());
+    let log = scene.run();
+    assert_eq!(said(&log), ["starting", "working", "leaving: the run is finished or draining"]);
+    assert_eq!(std::fs::read_to_string(container).unwrap(), log);
 }
 
 #[test]
@@ -77,7 +92,7 @@ fn a_worker_that_dies_is_started_again() {
 fn a_worker_that_dies_five_times_in_a_row_fails() {
     let scene = Scene::new(&["1", "1", "1", "1", "139", "0"]);
     let log = scene.run();
-    let why = "failed (worker): five times in a row, exit code 139: error: call 5 ends with 139";
+    let why = "failed (worker): 5 times in a row, exit code 139: error: call 5 ends with 139";
     assert_eq!(said(&log), ["starting", "working", why, "leaving: it failed"]);
     assert_eq!(scene.pauses(), ["10", "10", "10", "10", "7", "305"]);
 }
@@ -173,7 +188,7 @@ fn a_worker_on_the_path_needs_no_download() {
     scene.unset("FLEET_WORKER_URL");
     scene.unset("FLEET_WORKER_SHA256");
     let log = scene.run();
-    let why = "failed (download): no FLEET_WORKER_URL, and no worker on the path";
+    let why = "failed (download): no FLEET_WORKER_URL, no worker on the path";
     assert_eq!(said(&log), ["starting", why, "leaving: it failed"]);
     std::fs::remove_file(scene.home().join("pauses")).unwrap();
     scene.worker_on_path();

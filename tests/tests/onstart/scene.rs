@@ -90,6 +90,11 @@ impl Scene {
         self.folder.path().join("home")
     }
 
+    /// Where its output goes.
+    pub fn log(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
     /// Sets a variable.
     pub fn set(&mut self, name: &str, value: &str) {
         self.unset(name);
@@ -140,7 +145,7 @@ impl Scene {
 
     /// Starts the box.
     pub fn start(&self) -> RentedBox {
-        let log = self.folder.path().join("log");
+        let log = self.log();
         let output = std::fs::File::create(&log).unwrap();
         let path = format!("{}/programs:{}", self.folder.path().display(), self.path);
         let child = Command::new("bash")
