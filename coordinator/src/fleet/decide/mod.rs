@@ -7,6 +7,9 @@ mod boxes;
 mod budget;
 mod end;
 
+#[cfg(test)]
+mod tests;
+
 use shared::ids::RunId;
 use shared::queue::{Snapshot, WorkerSnapshot};
 

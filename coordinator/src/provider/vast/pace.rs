@@ -55,14 +55,15 @@ impl Pace {
 
     /// Waits until a call of this kind may be made, and counts it as made then.
     pub async fn wait(&self, call: Call) {
-        let pause = Duration::from_secs_f64(call.seconds() * self.factor);
-        let turn = {
-            let mut next = self.next.lock().await;
-            let turn = next.get(&call).copied().map_or_else(Instant::now, |turn| turn.max(Instant::now()));
-            next.insert(call, turn + pause);
-            turn
-        };
+        let turn = self.turn(&mut *self.next.lock().await, call, Instant::now());
         tokio::time::sleep_until(turn).await;
+    }
+
+    /// When a call that is wanted now may be made; the next one of its kind is moved behind it.
+    fn turn(&self, next: &mut HashMap<Call, Instant>, call: Call, now: Instant) -> Instant {
+        let turn = next.get(&call).map_or(now, |turn| now.max(*turn));
+        next.insert(call, turn + Duration::from_secs_f64(call.seconds() * self.factor));
+        turn
     }
 }
 
@@ -70,17 +71,18 @@ impl Pace {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn calls_of_a_kind_wait_for_each_other() {
-        let (pace, started) = (Pace::new(1.0), Instant::now());
-        pace.wait(Call::Create).await;
-        pace.wait(Call::List).await;
-        assert_eq!(started.elapsed(), Duration::ZERO);
-        pace.wait(Call::Create).await;
-        assert_eq!(started.elapsed(), Duration::from_millis(4500));
-        pace.wait(Call::Create).await;
-        assert_eq!(started.elapsed(), Duration::from_secs(9));
-        pace.wait(Call::List).await;
-        assert_eq!(started.elapsed(), Duration::from_secs(9));
+    #[test]
+    fn calls_of_a_kind_wait_for_each_other() {
+        let (pace, mut next, start) = (Pace::new(1.0), HashMap::new(), Instant::now());
+        let mut turn = |call, seconds: f64| {
+            let turn = pace.turn(&mut next, call, start + Duration::from_secs_f64(seconds));
+            turn.duration_since(start).as_secs_f64()
+        };
+        assert!((turn(Call::Create, 0.0) - 0.0).abs() < 1e-9);
+        assert!((turn(Call::List, 0.0) - 0.0).abs() < 1e-9);
+        assert!((turn(Call::Create, 0.0) - 4.5).abs() < 1e-9);
+        assert!((turn(Call::Create, 1.0) - 9.0).abs() < 1e-9, "behind the one that waits");
+        assert!((turn(Call::Create, 60.0) - 60.0).abs() < 1e-9);
+        assert!((turn(Call::List, 60.0) - 60.0).abs() < 1e-9);
     }
 }
