@@ -32,7 +32,7 @@ fn call(url: &str, key: &str, what: &str, body: &Value) -> Value {
 
 /// Runs a command that must say this.
 fn says(client: &Client, arguments: &[&str], expected: &str) {
-    let output = client.run(arguments);
+    let output = client.run(&[arguments, &["--no-color"]].concat());
     assert!(output.code == Some(0) && output.out.contains(expected), "{arguments:?}: {output:?}");
 }
 
@@ -173,13 +173,10 @@ fn the_vendors_client_works_with_the_stand_in_and_sends_what_is_recorded() {
         let id = reply["new_contract"].as_u64().unwrap();
         until("it to run", || (status(&market, id) == Some("running")).then_some(()));
     }
-    let theirs = market.ledger().arrivals.len();
     list(&client, 28);
     pay(&client, &market);
     says(&client, &["destroy", "instance", &on_demand.to_string(), "-y"], "destroying instance");
     assert_eq!(status(&market, on_demand), None);
-    assert!(theirs > 0);
-
     let arrivals = market.ledger().arrivals;
     let own = |body: &str| body.contains("\"image\":\"i\"");
     let sent: Vec<_> = arrivals.into_iter().filter(|arrival| !own(&arrival.body)).collect();

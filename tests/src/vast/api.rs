@@ -97,6 +97,7 @@ impl Market {
             Endpoint::Bid(id) => self.bid(id, &body, now),
             Endpoint::Logs(id) => self.request_log(id, &body),
             Endpoint::User => Ok(self.user()),
+            Endpoint::GpuNames => Ok(self.gpu_names()),
             Endpoint::Charges => self.list_charges(request, now),
         }
     }
@@ -203,6 +204,7 @@ fn permit(caller: Caller, endpoint: Endpoint, has_key: bool) -> Result<(), Refus
         |status, message: &str| Err(Refusal { status, error: "auth_error", message: message.to_owned() });
     match caller {
         Caller::Account => Ok(()),
+        _ if endpoint == Endpoint::GpuNames => Ok(()),
         Caller::Nobody if has_key => refusal(404, "Invalid user key"),
         Caller::Nobody => refusal(401, "Please log in or sign up"),
         Caller::Instance(own) => {

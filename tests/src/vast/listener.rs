@@ -1,4 +1,5 @@
-//! A listener whose connections can be cut in the middle of a request: a reply that is lost.
+//! A listener whose connections can be cut in the middle of a request (a reply that is lost), and whose
+//! requests are served although the client is gone: a launcher that was killed has asked even so.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,6 +12,10 @@ use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+
+/// How often the end of the input is put off once it is seen. The server stops work at the end of the input, and
+/// each time it is told to look again it gets on with the request before it.
+const PUT_OFF: u8 = 16;
 
 /// Cuts one connection.
 #[derive(Debug, Clone, Default)]
@@ -45,7 +50,7 @@ impl Listener for CuttableListener {
         loop {
             match self.0.accept().await {
                 Ok((stream, address)) => {
-                    return (CuttableStream { stream, scissors: Scissors::default() }, address);
+                    return (CuttableStream { stream, scissors: Scissors::default(), put_off: 0 }, address);
                 }
                 // A connection that broke at once; the next one may be better.
                 Err(_) => tokio::task::yield_now().await,
@@ -63,6 +68,7 @@ impl Listener for CuttableListener {
 pub struct CuttableStream {
     stream: TcpStream,
     scissors: Scissors,
+    put_off: u8,
 }
 
 impl AsyncRead for CuttableStream {
@@ -71,7 +77,20 @@ impl AsyncRead for CuttableStream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        // A connection that was reset has ended, too.
+        let ended = match &read {
+            Poll::Ready(Ok(())) => buffer.filled().len() == before && buffer.remaining() > 0,
+            Poll::Ready(Err(_)) => true,
+            Poll::Pending => false,
+        };
+        if ended && self.put_off < PUT_OFF {
+            self.put_off += 1;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        read
     }
 }
 

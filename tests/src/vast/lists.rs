@@ -1,7 +1,7 @@
 //! The endpoints that give rows: searches, the list of instances in pages, one of them.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -94,6 +94,12 @@ impl Market {
     /// One instance, or null.
     pub(super) fn one(&self, id: u64, now: Duration) -> Answer {
         Answer::json(json!({"instances": self.instances.get(&id).map(|instance| instance.row(now))}))
+    }
+
+    /// The names of the GPUs that are offered.
+    pub(super) fn gpu_names(&self) -> Answer {
+        let names: BTreeSet<&str> = self.offers.values().map(|spec| spec.gpu_name.as_str()).collect();
+        Answer::json(json!({"success": true, "gpu_names": names}))
     }
 
     /// What the instances may be filtered by.

@@ -29,6 +29,8 @@ pub enum Endpoint {
     User,
     /// `GET /api/v0/charges/`
     Charges,
+    /// `GET /api/v0/gpu_names/unique/`, open to everybody.
+    GpuNames,
 }
 
 /// What a request is for; `None` where nothing lies. A slash at the end makes no difference.
@@ -49,6 +51,7 @@ pub fn route(method: &str, path: &str) -> Option<Endpoint> {
         ("PUT", ["api", "v0", "instances", "request_logs", id]) => Endpoint::Logs(number(id)?),
         ("GET", ["api", "v0", "users", "current"]) => Endpoint::User,
         ("GET", ["api", "v0", "charges"]) => Endpoint::Charges,
+        ("GET", ["api", "v0", "gpu_names", "unique"]) => Endpoint::GpuNames,
         _ => return None,
     })
 }

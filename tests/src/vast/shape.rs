@@ -94,9 +94,10 @@ impl fmt::Display for Shape {
     }
 }
 
-/// The shapes of requests, each once, in order.
+/// The shapes of requests to the API, each once, in order.
 pub fn shapes(arrivals: &[Arrival]) -> Vec<Shape> {
-    let mut shapes: Vec<Shape> = arrivals.iter().map(Shape::of).collect();
+    let to_api = arrivals.iter().filter(|arrival| arrival.path.starts_with("/api/"));
+    let mut shapes: Vec<Shape> = to_api.map(Shape::of).collect();
     shapes.sort();
     shapes.dedup();
     shapes

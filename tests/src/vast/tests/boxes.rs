@@ -1,5 +1,6 @@
 //! Boxes as real processes, over real HTTP.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -161,6 +162,25 @@ fn a_lost_reply_closes_the_connection_and_the_next_one_works() {
     assert_eq!(call(&market, market.key(), "GET /api/v1/instances/", &json!(null)), Some((200, Vec::new())));
     market.clear_faults();
     assert_eq!(call(&market, market.key(), "GET /api/v1/instances/", &json!(null)).unwrap().0, 200);
+}
+
+#[test]
+fn a_request_is_carried_out_although_its_client_is_gone() {
+    let market = market();
+    let port: u16 = market.url().rsplit(':').next().unwrap().parse().unwrap();
+    for made in 1..=20 {
+        let offer = market.add_offer(OfferSpec { script: quick(), ..OfferSpec::default() });
+        let body = order(json!({})).to_string();
+        let head = format!(
+            "PUT /api/v0/asks/{offer}/ HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Length: {}\r\n\r\n",
+            market.key(),
+            body.len()
+        );
+        let mut connection = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        connection.write_all(&[head, body].concat().into_bytes()).unwrap();
+        drop(connection);
+        until("the instance", || (market.instances().len() == made).then_some(()));
+    }
 }
 
 #[test]
