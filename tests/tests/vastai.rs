@@ -168,9 +168,7 @@ fn the_vendors_client_works_with_the_stand_in_and_sends_what_is_recorded() {
     live(&client, &market, bid);
     for _ in 0..26 {
         let offer = market.add_offer(spec());
-        let body = json!({"client_id": "me", "image": "i", "disk": 8});
-        let reply = call(market.url(), market.key(), &format!("PUT /api/v0/asks/{offer}/"), &body);
-        let id = reply["new_contract"].as_u64().unwrap();
+        let id = market.rent(offer, &json!({"image": "i", "disk": 8})).unwrap();
         until("it to run", || (status(&market, id) == Some("running")).then_some(()));
     }
     list(&client, 28);

@@ -4,6 +4,9 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use serde_json::Value;
+
+use super::answer::{Body, Request};
 use super::boxes::Boxes;
 use super::fault::{Fault, Faults};
 use super::held::Held;
@@ -83,6 +86,22 @@ impl StandIn {
     /// Offers a machine; the offer's id.
     pub fn add_offer(&self, spec: OfferSpec) -> u64 {
         self.held.with(|market, _, _| market.add_offer(spec))
+    }
+
+    /// Rents an offer as somebody might at the vendor's web page, with this body of a create call; the
+    /// instance's id, unless the call was refused. The ledger has it as a request of the account.
+    pub fn rent(&self, offer: u64, body: &Value) -> Option<u64> {
+        let request = Request {
+            method: "PUT".to_owned(),
+            path: format!("/api/v0/asks/{offer}/"),
+            body: body.to_string(),
+            key: Some(self.key.clone()),
+            ..Request::default()
+        };
+        match self.held.with(|market, _, now| market.answer(&request, now)).body {
+            Body::Json(reply) => reply.get("new_contract")?.as_u64(),
+            _ => None,
+        }
     }
 
     /// The ids of the offers that stand, with their machines.

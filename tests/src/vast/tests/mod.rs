@@ -4,6 +4,7 @@ mod boxes;
 mod calls;
 mod faults;
 mod life;
+mod walk;
 
 use std::time::Duration;
 
