@@ -156,13 +156,10 @@ fn variables(container: &Container, home: &Path) -> Vec<(String, String)> {
 
 /// Kills all processes that were started with this in their environment.
 fn kill_strays(variable: &str) {
-    // One that forks while it is looked for is found the next time.
+    // One that forks, or becomes another program, while it is looked for is found the next time.
     for _ in 0..3 {
-        let strays = processes_with(variable);
-        if strays.is_empty() {
-            return;
-        }
-        for stray in strays {
+        for stray in processes_with(variable) {
+            // One that has ended meanwhile is what was wanted.
             let _ = kill_process(stray, Signal::KILL);
         }
     }

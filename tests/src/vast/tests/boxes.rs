@@ -82,7 +82,7 @@ fn a_folder_survives_a_stop_and_processes_do_not() {
     let home = rented(&market, id).unwrap().folder;
     let process = |name| std::fs::read_to_string(home.join(name)).unwrap().trim().to_owned();
     let processes = [process("stray"), process("leader")];
-    assert!(processes.iter().all(|process| lives(process)));
+    until("both to live", || processes.iter().all(|process| lives(process)).then_some(()));
     let path = format!("PUT /api/v0/instances/{id}/");
     call(&market, market.key(), &path, &json!({"state": "stopped"})).unwrap();
     until("both to die", || processes.iter().all(|process| !lives(process)).then_some(()));
