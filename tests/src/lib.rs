@@ -16,4 +16,5 @@ pub mod sample;
 pub mod seaweed;
 pub mod soak;
 pub mod tls;
+pub mod vast;
 pub mod wait;
