@@ -18,6 +18,9 @@ const BATCH_TIME: &str = "RIGGED_BATCH_MS";
 /// get the variable.
 const VANISH: &str = "RIGGED_VANISH";
 
+/// The exit code of `--check`, which takes seconds for each box of a test otherwise.
+const CHECK: &str = "RIGGED_CHECK";
+
 /// Memory that an item takes before it is killed, as a kernel would do at some point.
 const TAKEN: usize = 700 << 20;
 
@@ -32,6 +35,14 @@ fn main() -> ExitCode {
     if is_child && std::env::var_os(CREDENTIAL).is_some() {
         eprintln!("a child got {CREDENTIAL}");
         return ExitCode::from(9);
+    }
+    if let Some(code) = std::env::var(CHECK).ok().and_then(|code| code.parse().ok())
+        && std::env::args().any(|argument| argument == "--check")
+    {
+        if code != 0 {
+            eprintln!("error: this device computes 1 of 52 operations wrongly (rigged)");
+        }
+        return ExitCode::from(code);
     }
     worker::cli::main_with(|inner| Arc::new(Rigged::new(inner))).into()
 }
