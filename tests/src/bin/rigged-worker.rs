@@ -36,7 +36,7 @@ fn main() -> ExitCode {
         eprintln!("a child got {CREDENTIAL}");
         return ExitCode::from(9);
     }
-    if let Some(code) = std::env::var(CHECK).ok().and_then(|code| code.parse().ok())
+    if let Some(code) = std::env::var(CHECK).ok().and_then(|code| code.parse::<u8>().ok())
         && std::env::args().any(|argument| argument == "--check")
     {
         if code != 0 {
