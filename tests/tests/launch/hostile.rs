@@ -15,18 +15,13 @@ fn down() -> Duration {
 
 /// While the list cannot be read nothing is rented and nothing is given up, and work goes on.
 fn list_down(broken: Broken) {
-    let Some(scene) = Scene::new(40_000) else { return };
+    let Some(scene) = Scene::new(6000) else { return };
     for _ in 0..6 {
         scene.market.add_offer(machine(36.0, Script::default()));
     }
     // A box of somebody else, and one that only looks like ours.
-    for label in ["my training box".to_owned(), format!("fleet-{}x-0-00000000", scene.run)] {
-        let offer = scene.market.add_offer(machine(99.0, Script::default()));
-        let order = serde_json::json!({
-            "client_id": "me", "image": "ubuntu", "disk": 10, "label": label, "onstart": "sleep 1000",
-            "runtype": "ssh_proxy", "env": {}
-        });
-        scene.market.rent(offer, &order).unwrap();
+    for label in ["my training box".to_owned(), format!("fleet-{}x-0-000000000000", scene.run)] {
+        scene.rent_foreign(&label);
     }
     let mut launching = scene.start(scene.launch(3, 500));
     until("three workers", || (launching.log().matches(" works").count() == 3).then_some(()));
@@ -84,7 +79,7 @@ fn a_market_that_is_slow_and_counts_calls_is_waited_for() {
 
 #[test]
 fn an_account_that_runs_dry_ends_the_fleet_in_order() {
-    let Some(scene) = Scene::new(20_000) else { return };
+    let Some(scene) = Scene::new(6000) else { return };
     for _ in 0..2 {
         scene.market.add_offer(machine(36.0, Script::default()));
     }

@@ -1,5 +1,6 @@
 //! `launch`: rents boxes for a run, watches them, and destroys them when it is done.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
@@ -15,14 +16,14 @@ use shared::queue::{Queue as _, QueueErrorKind, RunState, Snapshot};
 use shared::settings::{FileSettings, QueueAddress, parse_duration};
 
 use super::equip::{Equipment, WorkerSource, read_environment};
-use super::{ProviderArgs, ProviderName, journal, table};
+use super::{ProviderArgs, ProviderName, account_of, journal, table};
 use crate::cli::args::{QueueArgs, StoreArgs};
 use crate::context::{planned_run, queue_for_a_look};
 use crate::dollars::Dollars;
 use crate::failure::Failure;
 use crate::fleet::journal::Journal;
-use crate::fleet::label::{BoxId, Label};
-use crate::fleet::launch::{BoxPlan, Launcher, ONSTART, Outcome, Signals, Tools};
+use crate::fleet::label::{BoxId, FleetTag, Label};
+use crate::fleet::launch::{BoxPlan, Launcher, ONSTART, Outcome, Signals, Tools, first_bid};
 use crate::fleet::rank::{Ranked, Work, rank};
 use crate::fleet::rights::{Rights, variable};
 use crate::fleet::rules::{Deadlines, Rules};
@@ -51,6 +52,7 @@ const MEASURED_SECONDS: f64 = 30.0;
 
 /// What to rent, for how much.
 #[derive(Debug, Args)]
+#[command(args_override_self = true)]
 pub struct LaunchArgs {
     #[command(flatten)]
     store: StoreArgs,
@@ -118,6 +120,9 @@ pub struct LaunchArgs {
     /// Orders within an hour; three for each box and three more by default
     #[arg(long, value_name = "N")]
     launches_per_hour: Option<u32>,
+    /// Try machines again that failed before in this run
+    #[arg(long)]
+    forget_bans: bool,
     /// Show offers, costs and the exact requests, and rent nothing
     #[arg(long)]
     dry_run: bool,
@@ -181,7 +186,9 @@ struct Prepared {
     run: Run,
     provider: Arc<dyn Provider>,
     provider_name: ProviderName,
+    account: String,
     queue: RedisQueue,
+    state: Option<RunState>,
     journal: Journal,
     rules: Rules,
     boxes: BoxPlan,
@@ -224,6 +231,14 @@ pub async fn launch(args: LaunchArgs, file: &FileSettings) -> Result<ExitCode, F
     if args.detach {
         return detach(&prepared.run);
     }
+    match prepared.state {
+        Some(RunState::Draining) => {
+            eprintln!("the run was draining; it goes on");
+            prepared.queue.unpause().await?;
+        }
+        Some(RunState::Paused) => eprintln!("the run is paused: boxes will wait for `coordinator resume`"),
+        Some(RunState::Running) | None => {}
+    }
     args.work(prepared).await
 }
 
@@ -253,8 +268,10 @@ impl LaunchArgs {
         let journal = journal(&run.store, &run.plan.run).await?;
         let provider_name = self.provider.name(journal.fleet());
         let provider = self.provider.open(provider_name, self.workers.saturating_mul(2))?;
+        let account = account_of(provider.as_ref(), journal.fleet()).await?;
         let queue = queue_for_a_look(&address, &run.plan.run)?;
         let snapshot = self.ready_queue(&queue, &run).await?;
+        let state = snapshot.as_ref().map(|snapshot| snapshot.state);
         let items = snapshot.map_or(run.plan.counts.items, |snapshot| {
             snapshot.items_total.saturating_sub(snapshot.items_done + snapshot.items_failed)
         });
@@ -263,9 +280,10 @@ impl LaunchArgs {
         let rights = self.rights(&run, &store_url, &address, provider_name, rules.until).await?;
         let speeds = Speeds::read(&self.speeds).map_err(|error| Failure::new(ExitCode::Usage, error))?;
         let work = Work { items, boxes: self.workers, start_seconds: rules.deadlines.start };
+        let not = if self.forget_bans { BTreeSet::new() } else { journal.fleet().banned.clone() };
         let ranked = match items {
             0 => Vec::new(),
-            _ => rank(&provider.offers(&wanted).await?, &run.plan, &speeds, work, &journal.fleet().banned),
+            _ => rank(&provider.offers(&wanted).await?, &run.plan, &speeds, work, &not),
         };
         let image = self.image.clone().unwrap_or_else(|| IMAGE.to_owned());
         let boxes = BoxPlan { wanted, image, onstart: ONSTART.to_owned() };
@@ -273,7 +291,9 @@ impl LaunchArgs {
             run,
             provider,
             provider_name,
+            account,
             queue,
+            state,
             journal,
             rules,
             boxes,
@@ -284,7 +304,7 @@ impl LaunchArgs {
         })
     }
 
-    /// The queue as it stands; rebuilt where it has lost the run, and going on where it was drained.
+    /// The queue as it stands; rebuilt where it has lost the run.
     async fn ready_queue(&self, queue: &RedisQueue, run: &Run) -> Result<Option<Snapshot>, Failure> {
         let snapshot = match queue.snapshot().await {
             Ok(snapshot) => snapshot,
@@ -303,19 +323,7 @@ impl LaunchArgs {
                 resume(queue, run, &record, false).await?;
                 Ok(queue.snapshot().await?)
             }
-            Some(snapshot) => {
-                match snapshot.state {
-                    RunState::Draining => {
-                        eprintln!("the run was draining; it goes on");
-                        queue.unpause().await?;
-                    }
-                    RunState::Paused => {
-                        eprintln!("the run is paused: boxes will wait for `coordinator resume`");
-                    }
-                    RunState::Running => {}
-                }
-                Ok(Some(snapshot))
-            }
+            snapshot => Ok(snapshot),
         }
     }
 
@@ -325,6 +333,7 @@ impl LaunchArgs {
         Rules {
             workers: self.workers,
             budget: self.budget,
+            max_price: self.max_price.filter(|_| !self.interruptible),
             max_rate: self.max_rate,
             balance_floor: self.balance_floor,
             max_bid: most.filter(|_| self.interruptible),
@@ -394,15 +403,38 @@ impl LaunchArgs {
 
     /// Launches, and reports.
     async fn work(&self, prepared: Prepared) -> Result<ExitCode, Failure> {
-        let Prepared { run, provider, provider_name, queue, journal, rules, boxes, rights, speeds, .. } =
-            prepared;
+        let Prepared {
+            run,
+            provider,
+            provider_name,
+            account,
+            queue,
+            journal,
+            rules,
+            boxes,
+            rights,
+            speeds,
+            ..
+        } = prepared;
         let (plan, store) = (run.plan.clone(), run.store.clone());
         let signals = Signals::listen()?;
         let mut measured = speeds.clone();
         let queue = Some(queue);
         let tools = Tools { provider, queue, run, rules, boxes, rights, speeds, journal, signals };
-        let mut launcher = Launcher::open(tools, provider_name.name()).await?;
-        let outcome = launcher.run().await?;
+        let mut launcher = Launcher::open(tools, provider_name.name(), account, self.forget_bans).await?;
+        let outcome = match launcher.run().await {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                let live = launcher.fleet().live().filter_map(|of| of.instance);
+                let live: Vec<String> = live.map(|id| id.to_string()).collect();
+                let failure = Failure::from(error);
+                return Err(if live.is_empty() {
+                    failure
+                } else {
+                    failure.context(format!("the launcher stops; these boxes may go on: {}", live.join(", ")))
+                });
+            }
+        };
         let seen = Seen {
             run: &plan.run,
             snapshot: None,
@@ -440,8 +472,17 @@ impl LaunchArgs {
                 "this launcher stops; its boxes work on, and `coordinator launch` takes them over; `coordinator destroy \
                  --all --run {run}` ends them"
             ),
-            Outcome::Unconfirmed { ending, instances } => {
-                let ids: Vec<String> = instances.iter().map(ToString::to_string).collect();
+            Outcome::Unconfirmed { ending, instances, labels }
+                if instances.is_empty() && labels.is_empty() =>
+            {
+                eprintln!(
+                    "error: {ending}, and every box is gone, but the end could not be written down, or the list of \
+                     instances not be read: run `coordinator destroy --all --run {run}` once more"
+                );
+            }
+            Outcome::Unconfirmed { ending, instances, labels } => {
+                let mut ids: Vec<String> = instances.iter().map(ToString::to_string).collect();
+                ids.extend(labels.iter().map(|label| format!("an order labelled {label}")));
                 eprintln!(
                     "error: {ending}, and these boxes could not be confirmed to be gone: {}. They may cost money: run \
                      `coordinator destroy --all --run {run}`, or look at the market's own page",
@@ -479,8 +520,9 @@ impl LaunchArgs {
 /// Prints the requests that would be sent.
 fn show(prepared: &Prepared, needed: usize) -> Result<ExitCode, Failure> {
     println!("{}\n", prepared.provider.show_search(&prepared.boxes.wanted));
+    let tag = prepared.journal.fleet().tag.clone().unwrap_or_else(FleetTag::fresh);
     for (slot, chosen) in prepared.ranked.iter().take(needed).enumerate() {
-        let label = Label { run: prepared.run.plan.run.clone(), slot: slot as u32, id: BoxId::fresh() };
+        let label = Label { run: prepared.run.plan.run.clone(), slot: slot as u32, id: BoxId::fresh(&tag) };
         let user = prepared.rights.draft(&label).map_err(|error| Failure::usage(error.to_string()))?;
         let environment = prepared.rights.environment(&label, prepared.rules.until, user.as_ref())?;
         let order = Order {
@@ -489,7 +531,7 @@ fn show(prepared: &Prepared, needed: usize) -> Result<ExitCode, Failure> {
             disk_gb: prepared.boxes.wanted.disk_gb,
             onstart: prepared.boxes.onstart.clone(),
             environment,
-            bid: prepared.rules.max_bid.map(|most| most.min(chosen.offer.price)),
+            bid: first_bid(&prepared.rules, &chosen.offer),
         };
         println!("{}\n", prepared.provider.show_create(&chosen.offer, &order));
     }
