@@ -10,7 +10,7 @@ use crate::scene::{Scene, machine};
 /// How long the list is down: longer than every deadline of a scene; five minutes by hand.
 fn down() -> Duration {
     let seconds = std::env::var("LIST_DOWN_SECONDS").ok().and_then(|text| text.parse().ok());
-    Duration::from_secs(seconds.unwrap_or(15))
+    Duration::from_secs(seconds.unwrap_or(9))
 }
 
 /// While the list cannot be read nothing is rented and nothing is given up, and work goes on.
@@ -64,7 +64,7 @@ fn a_list_of_the_wrong_shape_is_no_empty_list() {
 
 #[test]
 fn a_market_that_is_slow_and_counts_calls_is_waited_for() {
-    let Some(scene) = Scene::new(400) else { return };
+    let Some(scene) = Scene::new(240) else { return };
     for _ in 0..4 {
         scene.market.add_offer(machine(36.0, Script::default()));
     }
@@ -74,7 +74,7 @@ fn a_market_that_is_slow_and_counts_calls_is_waited_for() {
     let mut launching = scene.start(scene.launch(2, 300).args(["--created-within", "10s"]));
     launching.expect(0);
     scene.check_ledger();
-    assert_eq!(scene.merged().ids.len(), 375);
+    assert_eq!(scene.merged().ids.len(), 225);
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn an_account_that_runs_dry_ends_the_fleet_in_order() {
     for _ in 0..2 {
         scene.market.add_offer(machine(36.0, Script::default()));
     }
-    scene.market.set_fault(Fault::Credit(1.60));
+    scene.market.set_fault(Fault::Credit(1.30));
     let mut launching = scene.start(scene.launch(2, 300).args(["--balance-floor", "0.80"]));
     launching.expect(4);
     assert!(launching.log().contains("the account has"), "{}", launching.log());
