@@ -23,7 +23,7 @@ use calls::Reply;
 pub use rent::first_bid;
 pub use signals::Signals;
 
-use super::decide::{Topic, decide};
+use super::decide::{Action, Topic, decide};
 use super::event::{Closed, Event, Opened};
 use super::journal::{Journal, JournalError};
 use super::label::{BoxId, FleetTag, Label};
@@ -244,6 +244,15 @@ impl Launcher {
         let sight = self.look().await;
         self.memory.see(self.journal.fleet(), &sight);
         let actions = decide(&self.run.plan.run, self.journal.fleet(), &self.memory, &sight, &self.rules);
+        let step = self.carry_out(actions).await;
+        if sight.instances.is_ok() {
+            self.memory.unwatched_since = None;
+        }
+        step
+    }
+
+    /// Carries steps out until one makes the look old or is the last.
+    async fn carry_out(&mut self, actions: Vec<Action>) -> Result<Step, JournalError> {
         for action in actions {
             // A call may take its time, and a person wants an end.
             if self.signals.leaves() || (self.signals.interrupted() && !self.memory.interrupted) {
@@ -254,9 +263,6 @@ impl Launcher {
                 None | Some(Step::Taken) => {}
                 Some(step) => return Ok(step),
             }
-        }
-        if sight.instances.is_ok() {
-            self.memory.unwatched_since = None;
         }
         Ok(Step::Taken)
     }
