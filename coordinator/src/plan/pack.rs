@@ -7,7 +7,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use shared::bundle::{BundleBuilder, BundleImage, BundleItem};
 use shared::ids::{ContentName, RunId, Sha16, ShardId};
 use shared::images::{FoundImage, ImageRoots, Match};
-use shared::items::{InputError, ItemReader, ReadItem};
+use shared::items::{InputError, ReadItem, read_items};
 use shared::plan::ShardRecord;
 use shared::store::{Store, layout};
 
@@ -77,23 +77,21 @@ fn read_shards(
     digests: &Mutex<Vec<String>>,
     to_packers: &tokio::sync::mpsc::Sender<Vec<ReadItem>>,
 ) -> Result<(), InputError> {
-    let mut reader = ItemReader::new(&request.input.files, &request.input.mapping);
-    loop {
-        let mut items = Vec::new();
-        while (items.len() as u64) < request.fleet.shard_size {
-            match reader.next_item()? {
-                Some(item) => items.push(item),
-                None => break,
-            }
-        }
-        if items.is_empty() {
-            break;
-        }
-        if to_packers.blocking_send(items).is_err() {
-            return Ok(());
-        }
+    let mut items = Vec::new();
+    let read = read_items(
+        &request.input.files,
+        &request.input.mapping,
+        |item| item,
+        |item| {
+            items.push(item);
+            let is_full = items.len() as u64 == request.fleet.shard_size;
+            !is_full || to_packers.blocking_send(std::mem::take(&mut items)).is_ok()
+        },
+    )?;
+    if !items.is_empty() && to_packers.blocking_send(items).is_err() {
+        return Ok(());
     }
-    *digests.lock().unwrap_or_else(PoisonError::into_inner) = reader.digests().to_vec();
+    *digests.lock().unwrap_or_else(PoisonError::into_inner) = read;
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use super::LARGEST_IMAGE;
 use super::error::ImagesError;
 use super::index::{Index, NewEntry};
 use super::path::normalise;
+use super::walk::walk;
 
 /// A folder read in place.
 #[derive(Debug)]
@@ -23,23 +24,15 @@ impl Folder {
     pub fn open(root: &Path) -> Result<(Self, Index), ImagesError> {
         let resolved = fs::canonicalize(root).map_err(|source| read_error(root, source))?;
         let mut folder = Self { root: root.to_owned(), spelled: HashMap::new() };
+        let listed = walk(root, |entry, kind| {
+            Ok(file_size(entry, kind, &resolved)?.filter(|size| *size <= LARGEST_IMAGE))
+        })?;
         let mut index = Index::default();
         let mut number = 0;
-        let mut waiting = vec![PathBuf::new()];
-        while let Some(below) = waiting.pop() {
-            let path = root.join(&below);
-            for entry in fs::read_dir(&path).map_err(|source| read_error(&path, source))? {
-                let entry = entry.map_err(|source| read_error(&path, source))?;
-                let relative = below.join(entry.file_name());
-                let kind = entry.file_type().map_err(|source| read_error(&entry.path(), source))?;
-                if kind.is_dir() {
-                    waiting.push(relative);
-                } else if let Some(size) =
-                    file_size(&entry, kind, &resolved)?.filter(|size| *size <= LARGEST_IMAGE)
-                {
-                    folder.add(&mut index, number, size, relative);
-                    number += 1;
-                }
+        for listing in listed {
+            for (name, size) in listing.sorted() {
+                folder.add(&mut index, number, size, listing.below.join(name));
+                number += 1;
             }
         }
         index.finish();

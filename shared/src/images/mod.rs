@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`path`] | how a path is written: slashes, NFC, dates, what is refused |
 //! | [`folder`] | a folder's files |
+//! | `walk` | a folder's files, listed by several threads |
 //! | [`zip`] | a zip's entries |
 //! | [`index`] | the entries of one root: 40 bytes each beside the path |
 //! | [`roots`] | all roots, the rules in order, and reading an entry |
@@ -13,6 +14,7 @@ pub mod folder;
 pub mod index;
 pub mod path;
 pub mod roots;
+mod walk;
 pub mod zip;
 
 pub use error::ImagesError;

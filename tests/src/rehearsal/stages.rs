@@ -77,7 +77,7 @@ impl Stages {
 
     fn plan(&self) -> io::Result<()> {
         let (store, tar) = (self.path("store-of-plan"), self.path("floor.tar"));
-        let script = format!("tar -cf '{tar}' -C '{}' items images* && sync '{tar}'", self.path(""));
+        let script = format!("cd '{}' && tar -cf '{tar}' items images* && sync '{tar}'", self.path(""));
         let model = ["--model", "hash:4096", "--store", &store].map(str::to_owned);
         let ours = [vec!["plan".to_owned()], self.input(), model.to_vec()].concat();
         self.compare(

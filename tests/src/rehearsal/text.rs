@@ -43,12 +43,12 @@ const ENDINGS: [&str; 4] = [
 /// The subjects, in turn.
 pub const SUBJECTS: [&str; 5] = ["과학", "사회", "수학", "국어", "영어"];
 
-/// Adds the text of an item. Most are short, few are long, and exams differ; the mean is about 1,280 bytes.
+/// Adds the text of an item. Most are short, few are long, and exams differ; the mean is about 1,360 bytes.
 pub fn write(item: u64, text: &mut String) {
     let exam = 0.6 + 0.8 * fraction(LENGTHS, 1_000_000_000 + item / 700);
     let drawn = fraction(LENGTHS, item);
     // An exponential tail, cut at fifty sentences.
-    let sentences = ((1.0 - 9.7 * exam * (1.0 - drawn).ln()) as u64).min(50);
+    let sentences = ((1.0 - 10.25 * exam * (1.0 - drawn).ln()) as u64).min(50);
     text.push_str(OPENINGS[(hash(SENTENCES, item) % OPENINGS.len() as u64) as usize]);
     for sentence in 0..sentences {
         let drawn = hash(SENTENCES + 1, item * 64 + sentence);
