@@ -8,6 +8,7 @@ use tempfile::NamedTempFile;
 use tokio::runtime::Handle;
 
 use super::MergeError;
+use super::file_writer::FileWriter;
 use super::target::{ObjectWriter, Target};
 
 /// Where a merged file goes.
@@ -86,7 +87,7 @@ impl Destination {
                 let upload = runtime.block_on(store.begin_parts(key))?;
                 Ok(Target::Object(Box::new(ObjectWriter::new(upload, runtime, size))))
             }
-            _ => Ok(Target::File(self.temporary()?)),
+            _ => Ok(Target::File(FileWriter::new(self.temporary()?))),
         }
     }
 
@@ -102,8 +103,9 @@ impl Destination {
     }
 }
 
-fn rename(file: NamedTempFile, path: &Path) -> Result<u64, MergeError> {
+fn rename(file: FileWriter, path: &Path) -> Result<u64, MergeError> {
     let failed = |error| MergeError::write(path, error);
+    let file = file.into_file().map_err(failed)?;
     file.as_file().sync_all().map_err(failed)?;
     let size = file.as_file().metadata().map_err(failed)?.len();
     file.persist(path).map_err(|error| failed(error.error))?;

@@ -16,6 +16,7 @@
 //! | `load` | a part fetched, checked and compared with the others of its shard |
 //! | `sink`, `volume`, `tally` | rows into one file or several, and their sums |
 //! | `destination`, `target` | temporary and final names; objects sent in parts while they are written |
+//! | `file_writer` | a file that is synced while it is written |
 //! | `failed` | `failed.jsonl` |
 //! | `error` | why nothing was written |
 //!
@@ -26,6 +27,7 @@ mod choose;
 mod destination;
 mod error;
 mod failed;
+mod file_writer;
 mod load;
 mod run;
 mod sink;

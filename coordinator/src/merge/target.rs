@@ -9,11 +9,11 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::sync::Arc;
 
 use shared::store::{MOST_PARTS, PartsUpload, SMALLEST_PART, StoreError, UploadedPart};
-use tempfile::NamedTempFile;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 use super::MergeError;
+use super::file_writer::FileWriter;
 
 /// Parts being sent.
 const IN_FLIGHT: usize = 3;
@@ -22,7 +22,7 @@ const IN_FLIGHT: usize = 3;
 #[derive(Debug)]
 pub(super) enum Target {
     /// On this machine.
-    File(NamedTempFile),
+    File(FileWriter),
     /// In a store.
     Object(Box<ObjectWriter>),
 }
@@ -32,8 +32,7 @@ impl Target {
     pub(super) fn write_at(&mut self, at: u64, bytes: &[u8]) -> Result<(), MergeError> {
         match self {
             Self::File(file) => {
-                let written =
-                    file.as_file_mut().seek(SeekFrom::Start(at)).and_then(|_| file.write_all(bytes));
+                let written = file.write_at(at, bytes);
                 written.map_err(|error| MergeError::write(file.path(), error))
             }
             Self::Object(object) => object.write_at(at, bytes),

@@ -11,6 +11,7 @@ use shared::npz::{self, ArrayHeader, Crc, DeflatedMember, Element, Layout, MEMBE
 use shared::part::{Metadata, ValidPart};
 
 use super::destination::Destination;
+use super::file_writer::FileWriter;
 use super::tally::Tally;
 use super::target::{Target, TargetWriter};
 use super::{MergeError, OutputType};
@@ -56,7 +57,7 @@ impl VolumeWriter {
         let mut writer = Self {
             tally: Tally::default(),
             target: if shape.compress {
-                Target::File(destination.temporary()?)
+                Target::File(FileWriter::new(destination.temporary()?))
             } else {
                 destination.begin(layout.data_offset(2) + layout.size(2))?
             },
@@ -143,9 +144,11 @@ pub(super) struct SealedVolume {
 impl SealedVolume {
     /// The same members deflated, on their way to the destination. Blocks.
     pub(super) fn deflate(self, destination: &Destination) -> Result<Target, MergeError> {
-        let Target::File(mut source) = self.target else {
+        let Target::File(source) = self.target else {
             return Err(MergeError::Thread("an object on its way cannot be read".to_owned()));
         };
+        let path = source.path().to_owned();
+        let mut source = source.into_file().map_err(|error| MergeError::write(&path, error))?;
         let size =
             source.as_file().metadata().map_err(|error| MergeError::write(source.path(), error))?.len();
         let mut target = destination.begin(size)?;

@@ -103,7 +103,7 @@ pub(super) fn hash_row(bytes: &[u8]) -> u128 {
     let mut add = |block: &[u8; 64]| {
         let words = block.as_chunks().0;
         for (at, lane) in lanes.iter_mut().enumerate() {
-            let [left, right] = [words[2 * at], words[2 * at + 1]].map(u64::from_le_bytes);
+            let (left, right) = (u64::from_le_bytes(words[2 * at]), u64::from_le_bytes(words[2 * at + 1]));
             *lane = fold(*lane ^ left, KEYS[at] ^ right);
         }
     };

@@ -51,12 +51,27 @@ impl Folder {
 
     /// The bytes of an entry, which must have the size it had when it was listed.
     pub fn read(&self, path: &str, locator: u64, size: u64) -> Result<Vec<u8>, ImagesError> {
-        let path = self.root.join(self.spelled.get(&locator).map_or(Path::new(path), PathBuf::as_path));
+        let path = self.place(path, locator);
         let file = fs::File::open(&path).map_err(|source| read_error(&path, source))?;
         let mut bytes = Vec::with_capacity(size as usize);
         // One byte more than expected tells a file that has grown.
         file.take(size + 1).read_to_end(&mut bytes).map_err(|source| read_error(&path, source))?;
         if bytes.len() as u64 == size { Ok(bytes) } else { Err(ImagesError::Changed { path }) }
+    }
+}
+
+impl Folder {
+    /// The first `most` bytes of a file.
+    pub fn read_start(&self, path: &str, locator: u64, most: usize) -> Result<Vec<u8>, ImagesError> {
+        let path = self.place(path, locator);
+        let file = fs::File::open(&path).map_err(|source| read_error(&path, source))?;
+        let mut bytes = Vec::new();
+        file.take(most as u64).read_to_end(&mut bytes).map_err(|source| read_error(&path, source))?;
+        Ok(bytes)
+    }
+
+    fn place(&self, path: &str, locator: u64) -> PathBuf {
+        self.root.join(self.spelled.get(&locator).map_or(Path::new(path), PathBuf::as_path))
     }
 }
 

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`path`] | how a path is written: slashes, NFC, dates, what is refused |
 //! | [`folder`] | a folder's files |
+//! | [`size`] | how large a picture is, from its first bytes |
 //! | `walk` | a folder's files, listed by several threads |
 //! | [`zip`] | a zip's entries |
 //! | [`index`] | the entries of one root: 40 bytes each beside the path |
@@ -14,6 +15,7 @@ pub mod folder;
 pub mod index;
 pub mod path;
 pub mod roots;
+pub mod size;
 mod walk;
 pub mod zip;
 

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `check` | the same JSON parsed into the fields that are used, and a walk over the images ([`super::floors`]) |
 //! | `plan` | a tar of items and images in the store's folder, synced |
-//! | `merge` | `cat parts/* > file`, synced; and numpy: load, concatenate, savez |
+//! | `merge` | `cat parts/* > file`, synced; and numpy: load, concatenate, savez, synced |
 //! | `verify` | `cat file > /dev/null` |
 
 use std::io;
@@ -16,13 +16,16 @@ use std::time::{Duration, Instant};
 /// The pause between two looks at a process's memory.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// numpy's own way.
+/// numpy's own way, on the disk in the end as ours is.
 const NUMPY: &str = "
-import sys, glob, numpy
+import glob, os, sys, numpy
 parts = [numpy.load(name, allow_pickle=False) for name in sorted(glob.glob(sys.argv[1] + '/*.npz'))]
 joined = {name: numpy.concatenate([part[name] for part in parts])
           for name in ('item_ids', 'embeddings', 'image_counts')}
-numpy.savez(sys.argv[2], metadata=parts[0]['metadata'], **joined)
+with open(sys.argv[2], 'wb') as file:
+    numpy.savez(file, metadata=parts[0]['metadata'], **joined)
+    file.flush()
+    os.fsync(file.fileno())
 ";
 
 /// What to measure.
