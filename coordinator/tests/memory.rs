@@ -77,6 +77,7 @@ async fn step_plan() {
         model: ModelRecord::hash(64),
         embedding: EmbeddingChoices::default().resolve(Dtype::F32, 64).unwrap(),
         fleet: FleetSettings { shard_size: 512, lease_seconds: 60.0 },
+        balance: coordinator::plan::Balance::Count,
     };
     let started = std::time::Instant::now();
     let planned = plan(&Store::open(folder.to_str().unwrap()).unwrap(), request, |_| {}).await.unwrap();

@@ -19,6 +19,7 @@
 //! Deliberately absent: command-line parsing, model code and web servers.
 
 pub mod bundle;
+pub mod cores;
 pub mod digest;
 pub mod excerpt;
 pub mod exit;

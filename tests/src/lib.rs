@@ -11,6 +11,7 @@ pub mod hub;
 pub mod npz;
 pub mod program;
 pub mod redis;
+pub mod rehearsal;
 pub mod s3;
 pub mod sample;
 pub mod seaweed;

@@ -197,6 +197,7 @@ impl Scene {
             model: ModelRecord::hash(DIM as u32),
             embedding: EmbeddingChoices::default().resolve(Dtype::F32, DIM as u32).unwrap(),
             fleet: FleetSettings { shard_size: SHARD_SIZE, lease_seconds: 60.0 },
+            balance: coordinator::plan::Balance::Count,
         };
         let planned = plan(&store, request, |_| {}).await.unwrap();
         let queue = Arc::new(MemoryQueue::new(Clock::system()));

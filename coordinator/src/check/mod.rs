@@ -8,7 +8,7 @@ pub mod report;
 use std::path::PathBuf;
 
 use shared::images::{ImageRoots, ImagesError, Match};
-use shared::items::{FieldMapping, InputError, ItemReader, ReadItem, UniqueIds, order_files};
+use shared::items::{FieldMapping, IdDigest, InputError, ReadItem, UniqueIds, order_files, read_items};
 
 pub use report::CheckReport;
 use report::Tally;
@@ -42,25 +42,33 @@ pub enum CheckError {
     Images(#[from] ImagesError),
 }
 
-/// Reads every item once, in order, with what the rules say of each of its images. Fails where an id
-/// stands twice or there is no item. Answers with the SHA-256 of each file.
-pub fn scan(
+/// Reads every item once, on all cores, and shows them in order: each with what the rules say of its images,
+/// and with what `prepare` made of both, on any thread. Fails where an id stands twice or there is no item.
+/// Answers with the SHA-256 of each file.
+pub fn scan<T: Send>(
     input: &Input,
     roots: &ImageRoots,
-    mut see: impl FnMut(&ReadItem, &[Match]),
+    prepare: impl Fn(&ReadItem, &[Match]) -> T + Sync,
+    mut see: impl FnMut(&ReadItem, &[Match], T),
 ) -> Result<Vec<String>, InputError> {
-    let mut reader = ItemReader::new(&input.files, &input.mapping);
     let mut unique = UniqueIds::default();
-    while let Some(read) = reader.next_item()? {
-        unique.note(&read.item.id);
+    let mut count = 0_u64;
+    let match_images = |read: ReadItem| {
         let matches: Vec<Match> = read.item.images.iter().map(|path| roots.find(path)).collect();
-        see(&read, &matches);
-    }
-    if reader.count() == 0 {
+        let prepared = prepare(&read, &matches);
+        (IdDigest::of(&read.item.id), read, matches, prepared)
+    };
+    let digests = read_items(&input.files, &input.mapping, match_images, |(id, read, matches, prepared)| {
+        unique.note(id);
+        count += 1;
+        see(&read, &matches, prepared);
+        true
+    })?;
+    if count == 0 {
         return Err(InputError::NoItems { files: input.files.clone() });
     }
     unique.check(&input.files, &input.mapping)?;
-    Ok(reader.digests().to_vec())
+    Ok(digests)
 }
 
 /// The report on an input. `by` names fields to count by. `progress` is told how many items were read.
@@ -69,11 +77,16 @@ pub fn check(input: &Input, by: &[String], mut progress: impl FnMut(u64)) -> Res
     input.mapping.keep.extend(by.iter().cloned());
     let roots = ImageRoots::open(&input.images)?;
     let mut tally = Tally::new(&roots, by);
-    scan(&input, &roots, |read, matches| {
-        tally.add(read, matches);
-        if read.index % 1024 == 0 {
-            progress(read.index);
-        }
-    })?;
+    scan(
+        &input,
+        &roots,
+        |_, _| (),
+        |read, matches, ()| {
+            tally.add(read, matches);
+            if read.index % 1024 == 0 {
+                progress(read.index);
+            }
+        },
+    )?;
     Ok(tally.finish(input.files.len() as u64))
 }

@@ -15,7 +15,7 @@ use super::rights;
 use crate::context::queue_of;
 use crate::failure::Failure;
 use crate::merge::Run;
-use crate::plan::{PlanProgress, PlanRequest, Planned, PlanningError, plan as make_plan};
+use crate::plan::{Balance, PlanProgress, PlanRequest, Planned, PlanningError, plan as make_plan};
 use crate::progress::Progress;
 use crate::record::{Depth, read_record};
 use crate::resume::{add_missing, resume};
@@ -51,9 +51,11 @@ pub struct EmbeddingArgs {
 
 /// How shards are cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Balance {
+enum BalanceBy {
     /// The same number of items.
     Count,
+    /// The same predicted time on a GPU; --shard-size items on average.
+    Cost,
 }
 
 /// What to plan.
@@ -72,7 +74,7 @@ pub struct PlanArgs {
     push_model: bool,
     /// How shards are cut
     #[arg(long, default_value = "count", value_enum)]
-    balance: Balance,
+    balance: BalanceBy,
     /// Sign URLs for workers without credentials, for so long (1m to 7d), and write RUN.worker.env with them; S3 only
     #[arg(long, value_name = "TIME", value_parser = rights::lasting)]
     signed_urls: Option<Duration>,
@@ -138,6 +140,7 @@ impl EmbeddingArgs {
             model: resolved.record,
             embedding,
             fleet: FleetSettings { shard_size: self.shard_size, lease_seconds: self.lease.as_secs_f64() },
+            balance: Balance::Count,
         })
     }
 }
@@ -189,7 +192,6 @@ async fn fill_queue(address: &QueueAddress, run: Run, new: bool) -> Result<(), F
 
 /// Plans a run, and fills its queue where one is named.
 pub async fn plan(args: PlanArgs, file: &FileSettings) -> Result<ExitCode, Failure> {
-    let Balance::Count = args.balance;
     // Everything that can be wrong with the input is looked at before a store is made.
     let model = args.embedding.model(file)?;
     args.input.resolve()?;
@@ -210,8 +212,15 @@ pub async fn plan(args: PlanArgs, file: &FileSettings) -> Result<ExitCode, Failu
             .await
             .map_err(|error| Failure::new(error.exit_code(), error))?;
     }
-    let request = args.embedding.request(&args.input, resolved, Dtype::Bf16, &args.store, file)?;
-    let Planned { plan, shards, new } = plan_with_progress(&store, request).await?;
+    let mut request = args.embedding.request(&args.input, resolved, Dtype::Bf16, &args.store, file)?;
+    request.balance = match args.balance {
+        BalanceBy::Count => Balance::Count,
+        BalanceBy::Cost => Balance::Cost,
+    };
+    let Planned { plan, shards, new, spreads } = plan_with_progress(&store, request).await?;
+    if let Some([by_cost, by_count]) = spreads {
+        eprintln!("predicted cost of a shard: {by_cost}; cut by number it would be {by_count}");
+    }
     if let Some(lasts) = args.signed_urls {
         rights::write(&store, &args.store.url(file)?, &plan, &shards, lasts).await?;
     }

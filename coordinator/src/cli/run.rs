@@ -62,7 +62,7 @@ pub async fn run(args: RunArgs, file: &FileSettings, stop: CancellationToken) ->
     let resolved = unless_stopped(&stop, resolve_model(&model, &store)).await?;
     let dtype = if device.is_cpu() { Dtype::F32 } else { Dtype::Bf16 };
     let plan_request = args.embedding.request(&args.input, resolved, dtype, &args.store, file)?;
-    let Planned { plan, shards, new } =
+    let Planned { plan, shards, new, .. } =
         unless_stopped(&stop, plan_with_progress(&store, plan_request)).await?;
     eprintln!(
         "{} run {}: {} items in {} shards, {} of {} images found",

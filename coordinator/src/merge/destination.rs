@@ -5,15 +5,18 @@ use std::path::{Path, PathBuf};
 
 use shared::store::Store;
 use tempfile::NamedTempFile;
+use tokio::runtime::Handle;
 
 use super::MergeError;
+use super::file_writer::FileWriter;
+use super::target::{ObjectWriter, Target};
 
 /// Where a merged file goes.
 #[derive(Debug, Clone)]
 pub enum Destination {
     /// A file on this machine. It is written beside its final name and renamed.
     File(PathBuf),
-    /// An object. It is written to this machine's temporary folder and then sent.
+    /// An object. It is sent in parts while it is written; in a folder, written as a file is.
     Object {
         /// The store.
         store: Store,
@@ -49,14 +52,26 @@ impl Destination {
         }
     }
 
-    /// A fresh file that can become this one. It goes when it is dropped.
+    /// Its path where it lies on this machine's disk, in a store's folder too.
+    fn path(&self) -> Option<PathBuf> {
+        match self {
+            Self::File(path) => Some(path.clone()),
+            Self::Object { store, key } => store.local_path(key),
+        }
+    }
+
+    /// A fresh file on this machine: one that can become this destination where it lies here, and otherwise
+    /// for bytes that go there later. It goes when it is dropped.
     pub(super) fn temporary(&self) -> Result<NamedTempFile, MergeError> {
-        let folder = self.temporary_folder();
+        let path = self.path();
+        let folder = path.as_deref().map_or_else(std::env::temp_dir, parent);
+        if matches!(self, Self::Object { .. }) {
+            // Folders are nothing by themselves in a store.
+            std::fs::create_dir_all(&folder).map_err(|error| MergeError::write(&folder, error))?;
+        }
+        let name = path.as_deref().and_then(Path::file_name).unwrap_or("embed-fleet-merge".as_ref());
+        let prefix = format!(".{}.", name.to_string_lossy());
         let mut builder = tempfile::Builder::new();
-        let prefix = match self {
-            Self::File(path) => format!(".{}.", path.file_name().unwrap_or_default().to_string_lossy()),
-            Self::Object { .. } => "embed-fleet-merge.".to_owned(),
-        };
         builder.prefix(&prefix).suffix(".partial");
         // A temporary file is the owner's alone unless told otherwise; a merged file is like any other.
         #[cfg(unix)]
@@ -64,33 +79,33 @@ impl Destination {
         builder.tempfile_in(&folder).map_err(|error| MergeError::write(&folder, error))
     }
 
-    /// Makes the written file appear under its final name. Returns its size.
-    pub(super) async fn publish(&self, file: NamedTempFile) -> Result<u64, MergeError> {
-        let written = file.path().to_owned();
-        let failed = |error| MergeError::write(&written, error);
+    /// Where about `size` bytes can be written, in any order, that then become this destination. Blocks.
+    pub(super) fn begin(&self, size: u64) -> Result<Target, MergeError> {
         match self {
-            Self::Object { store, key } => {
-                let size = file.as_file().metadata().map_err(failed)?.len();
-                store.replace_with_file(key, file.path()).await?;
-                Ok(size)
+            Self::Object { store, key } if self.path().is_none() => {
+                let runtime = Handle::current();
+                let upload = runtime.block_on(store.begin_parts(key))?;
+                Ok(Target::Object(Box::new(ObjectWriter::new(upload, runtime, size))))
             }
-            Self::File(path) => {
-                let path = path.clone();
-                super::load::blocking(move || rename(file, &path)).await?
-            }
+            _ => Ok(Target::File(FileWriter::new(self.temporary()?))),
         }
     }
 
-    fn temporary_folder(&self) -> PathBuf {
-        match self {
-            Self::File(path) => parent(path),
-            Self::Object { .. } => std::env::temp_dir(),
+    /// Makes what was written appear under its final name. Returns its size.
+    pub(super) async fn publish(&self, written: Target) -> Result<u64, MergeError> {
+        match (written, self.path()) {
+            (Target::Object(object), _) => object.finish().await,
+            (Target::File(file), Some(path)) => super::load::blocking(move || rename(file, &path)).await?,
+            (Target::File(file), None) => {
+                Err(MergeError::Thread(format!("{} is no part of an upload", file.path().display())))
+            }
         }
     }
 }
 
-fn rename(file: NamedTempFile, path: &Path) -> Result<u64, MergeError> {
+fn rename(file: FileWriter, path: &Path) -> Result<u64, MergeError> {
     let failed = |error| MergeError::write(path, error);
+    let file = file.into_file().map_err(failed)?;
     file.as_file().sync_all().map_err(failed)?;
     let size = file.as_file().metadata().map_err(failed)?.len();
     file.persist(path).map_err(|error| failed(error.error))?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use shared::npz::cosine;
 use shared::part::{LEAST_COSINE, PartError, ValidPart, validate_part};
 
+use super::buffers::Buffers;
 use super::choose::{Candidate, Choice};
 use super::{Disagreement, MergeError, Run};
 
@@ -18,8 +19,8 @@ pub(super) enum Loaded {
 }
 
 /// Fetches and validates the part taken for a shard, and the others one after the other.
-pub(super) async fn load(run: Arc<Run>, choice: Choice) -> Result<Loaded, MergeError> {
-    let part = match fetch(&run, choice.position, &choice.taken).await? {
+pub(super) async fn load(run: Arc<Run>, choice: Choice, buffers: Buffers) -> Result<Loaded, MergeError> {
+    let part = match fetch(&run, choice.position, &choice.taken, &buffers).await? {
         Ok(part) => part,
         Err(error) if error.is_damage() => return Ok(Loaded::Damaged(error)),
         Err(error) => return Err(error.into()),
@@ -27,7 +28,7 @@ pub(super) async fn load(run: Arc<Run>, choice: Choice) -> Result<Loaded, MergeE
     let mut damaged = Vec::new();
     let part = Arc::new(part);
     for other in &choice.others {
-        match fetch(&run, choice.position, other).await? {
+        match fetch(&run, choice.position, other, &buffers).await? {
             Ok(other) => {
                 let (run, part) = (Arc::clone(&run), Arc::clone(&part));
                 blocking(move || compare(&run, choice.position, &part, &other)).await??;
@@ -44,9 +45,11 @@ async fn fetch(
     run: &Arc<Run>,
     position: usize,
     candidate: &Candidate,
+    buffers: &Buffers,
 ) -> Result<Result<ValidPart, PartError>, MergeError> {
     let name = candidate.name.part();
-    let bytes = run.store.get(&run.part_key(&name)).await?;
+    let buffer = run.store.read_into(&run.part_key(&name), buffers.take()).await?;
+    let bytes = buffers.lend(buffer);
     let run = Arc::clone(run);
     blocking(move || validate_part(&name, bytes, run.expectation(position))).await
 }

@@ -2,8 +2,8 @@
 //!
 //! `parts/` is listed once and the end of each part read; that tells which part of each shard is
 //! taken, how many rows there are and how wide the ids. Then each part is fetched once, a few ahead,
-//! every byte of it checked, and its rows written to their places in a file under a temporary name.
-//! Only a whole file gets its final name.
+//! every byte of it checked, and its rows written to their places in a file under a temporary name,
+//! or in the parts of an object. Only a whole file gets its final name.
 //!
 //! Memory: a few parts at a time and about 300 bytes a shard, whatever the number of items
 //! ([`shared::laws::Law::MemoryIsBounded`]).
@@ -12,22 +12,27 @@
 //! |---|---|
 //! | `run` | plan and shards with their places |
 //! | `choose` | which part of each shard is taken |
+//! | `buffers` | room for parts, used again |
 //! | `load` | a part fetched, checked and compared with the others of its shard |
 //! | `sink`, `volume`, `tally` | rows into one file or several, and their sums |
-//! | `destination` | temporary and final names |
+//! | `destination`, `target` | temporary and final names; objects sent in parts while they are written |
+//! | `file_writer` | a file that is synced while it is written |
 //! | `failed` | `failed.jsonl` |
 //! | `error` | why nothing was written |
 //!
 //! Deliberately absent: the queue. A merge needs the store alone.
 
+mod buffers;
 mod choose;
 mod destination;
 mod error;
 mod failed;
+mod file_writer;
 mod load;
 mod run;
 mod sink;
 mod tally;
+mod target;
 mod volume;
 
 use std::sync::Arc;
@@ -38,7 +43,9 @@ use serde::Serialize;
 use shared::exit::ExitCode;
 use shared::npz::cosine;
 use shared::part::{LEAST_COSINE, Metadata, ValidPart, decode_null_embedding};
+use tokio_util::task::AbortOnDropHandle;
 
+use buffers::Buffers;
 pub(crate) use choose::read_tail;
 use choose::{Choices, Damaged};
 pub use destination::Destination;
@@ -190,14 +197,21 @@ async fn write(
     choices: &Choices,
     progress: &(dyn Fn(MergeProgress) + Send + Sync),
 ) -> Result<Round, MergeError> {
-    let mut writer = Writer::begin(run, request, choices)?;
+    let mut writer = Writer::begin(run, request, choices).await?;
     let mut state = MergeProgress { shards: choices.taken.len() as u64, ..MergeProgress::default() };
     let mut broken = Damaged::new();
     let mut missing = choices.missing.iter().peekable();
+    let buffers = Buffers::default();
+    // Each part is a task of its own: it goes on while this one waits for the writer.
     let mut parts = futures::stream::iter(&choices.taken)
-        .map(|choice| async move { (choice, load(Arc::clone(run), choice.clone()).await) })
+        .map(|choice| {
+            let task = tokio::spawn(load(Arc::clone(run), choice.clone(), buffers.clone()));
+            let task = AbortOnDropHandle::new(task);
+            async move { (choice, task.await) }
+        })
         .buffered(parts_ahead(choices));
     while let Some((choice, loaded)) = parts.next().await {
+        let loaded = loaded.map_err(|error| MergeError::Thread(error.to_string()))?;
         let (part, others) = match loaded? {
             Loaded::Part { part, damaged } => (part, damaged),
             Loaded::Damaged(error) => {
@@ -250,7 +264,7 @@ struct Writer {
 }
 
 impl Writer {
-    fn begin(run: &Run, request: &MergeRequest, choices: &Choices) -> Result<Self, MergeError> {
+    async fn begin(run: &Run, request: &MergeRequest, choices: &Choices) -> Result<Self, MergeError> {
         let common = Metadata {
             parts_sha256: Some(choices.parts_sha256()),
             shards: Some(choices.taken.len() as u64),
@@ -260,9 +274,12 @@ impl Writer {
             dim: u64::from(run.plan.embedding.dim),
             id_width: choices.id_width(),
             output: request.output,
+            compress: request.compress,
         };
-        let sink =
-            Sink::begin(request.destination.clone(), shape, choices.rows(), request.rows_per_file, common)?;
+        let (destination, rows, rows_per_file) =
+            (request.destination.clone(), choices.rows(), request.rows_per_file);
+        let begin = move || Sink::begin(destination, shape, rows, rows_per_file, common);
+        let sink = blocking(begin).await??;
         Ok(Self { sink, failed: FailedList::begin()?, damaged: Damaged::new(), null: None })
     }
 
@@ -312,16 +329,16 @@ async fn publish(
         let (volumes, metadata) = sink.finish()?;
         let mut files = Vec::with_capacity(volumes.len());
         for (destination, volume) in volumes {
-            let file = if compress { volume.deflate(&destination)? } else { volume.file };
-            files.push((destination, file));
+            let target = if compress { volume.deflate(&destination)? } else { volume.target };
+            files.push((destination, target));
         }
         Ok((files, metadata))
     })
     .await??;
     let examples = written.failed.take_first();
     let mut published = Published { files: Vec::new(), bytes: 0, metadata, examples };
-    for (destination, file) in volumes {
-        published.bytes += destination.publish(file).await?;
+    for (destination, target) in volumes {
+        published.bytes += destination.publish(target).await?;
         published.files.push(destination.describe());
     }
     written.failed.publish(&run.store, run).await?;

@@ -23,7 +23,7 @@ pub(super) struct Sink {
 }
 
 impl Sink {
-    /// Begins files for `rows` rows, at most `rows_per_file` in each.
+    /// Begins files for `rows` rows, at most `rows_per_file` in each. Blocks.
     pub(super) fn begin(
         destination: Destination,
         shape: Shape,

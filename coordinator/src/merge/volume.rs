@@ -3,15 +3,17 @@
 //! Rows, dimension and width are known before the first row, so that every member's place is. The
 //! three arrays grow together as parts come in; the metadata, which needs the sums, comes last.
 
-use std::io::{self, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::ops::Range;
 
 use shared::npz::{self, ArrayHeader, Crc, DeflatedMember, Element, Layout, MEMBERS};
 use shared::part::{Metadata, ValidPart};
-use tempfile::NamedTempFile;
 
 use super::destination::Destination;
+use super::file_writer::FileWriter;
 use super::tally::Tally;
+use super::target::{Target, TargetWriter};
 use super::{MergeError, OutputType};
 
 /// What all files of a merge share.
@@ -20,13 +22,15 @@ pub(super) struct Shape {
     pub(super) dim: u64,
     pub(super) id_width: u64,
     pub(super) output: OutputType,
+    /// Whether members are deflated: only once all rows are there are their sizes known.
+    pub(super) compress: bool,
 }
 
 /// A file that is being written.
 #[derive(Debug)]
 pub(super) struct VolumeWriter {
     pub(super) tally: Tally,
-    file: NamedTempFile,
+    target: Target,
     layout: Layout,
     shape: Shape,
     rows: u64,
@@ -36,7 +40,7 @@ pub(super) struct VolumeWriter {
 }
 
 impl VolumeWriter {
-    /// Begins a file of `rows` rows.
+    /// Begins a file of `rows` rows. Blocks.
     pub(super) fn begin(destination: &Destination, shape: &Shape, rows: u64) -> Result<Self, MergeError> {
         let element = match shape.output {
             OutputType::F32 => Element::F32,
@@ -52,7 +56,11 @@ impl VolumeWriter {
         let layout = Layout::stored(&[(MEMBERS[0], size(0)), (MEMBERS[1], size(1)), (MEMBERS[2], size(2))]);
         let mut writer = Self {
             tally: Tally::default(),
-            file: destination.temporary()?,
+            target: if shape.compress {
+                Target::File(FileWriter::new(destination.temporary()?))
+            } else {
+                destination.begin(layout.data_offset(2) + layout.size(2))?
+            },
             positions: [0, 1, 2].map(|member| layout.data_offset(member)),
             layout,
             shape: shape.clone(),
@@ -73,17 +81,23 @@ impl VolumeWriter {
 
     /// Appends `rows` of a part.
     pub(super) fn write(&mut self, part: &ValidPart, rows: &Range<usize>) -> Result<(), MergeError> {
-        let slice = |bytes: &[u8], row: usize| bytes[rows.start * row..rows.end * row].to_vec();
+        fn slice<'a>(bytes: &'a [u8], rows: &Range<usize>, row: usize) -> &'a [u8] {
+            &bytes[rows.start * row..rows.end * row]
+        }
         let id_row = part.id_width as usize * 4;
-        let ids = slice(part.ids(), id_row);
-        self.append(0, &widen(&ids, id_row, self.shape.id_width as usize * 4))?;
-        let vector_row = self.shape.dim as usize * 4;
-        let vectors = &part.vectors()[rows.start * vector_row..rows.end * vector_row];
+        let ids = slice(part.ids(), rows, id_row);
+        self.append(0, &widen(ids, id_row, self.shape.id_width as usize * 4))?;
+        let vectors = slice(part.vectors(), rows, self.shape.dim as usize * 4);
         match self.shape.output {
+            // The part's own checksum was compared with these very bytes.
+            OutputType::F32 if *rows == (0..part.rows()) => {
+                self.crcs[1].combine(&part.vectors_crc);
+                self.append_summed(1, vectors)?;
+            }
             OutputType::F32 => self.append(1, vectors)?,
             OutputType::F16 => self.append(1, &npz::encode_f16_rows(vectors))?,
         }
-        self.append(2, &slice(part.image_counts(), 4))?;
+        self.append(2, slice(part.image_counts(), rows, 4))?;
         self.written += rows.len() as u64;
         Ok(())
     }
@@ -101,53 +115,59 @@ impl VolumeWriter {
         self.write_at(self.layout.data_offset(last), &member)?;
         let (at, directory) = self.layout.directory();
         self.write_at(at, &directory)?;
-        Ok(SealedVolume { file: self.file, layout: self.layout })
+        Ok(SealedVolume { target: self.target, layout: self.layout })
     }
 
     fn append(&mut self, member: usize, bytes: &[u8]) -> Result<(), MergeError> {
         self.crcs[member].update(bytes);
+        self.append_summed(member, bytes)
+    }
+
+    fn append_summed(&mut self, member: usize, bytes: &[u8]) -> Result<(), MergeError> {
         let at = self.positions[member];
         self.positions[member] += bytes.len() as u64;
         self.write_at(at, bytes)
     }
 
     fn write_at(&mut self, at: u64, bytes: &[u8]) -> Result<(), MergeError> {
-        let file = self.file.as_file_mut();
-        let written = file.seek(SeekFrom::Start(at)).and_then(|_| file.write_all(bytes));
-        written.map_err(|error| MergeError::write(self.file.path(), error))
+        self.target.write_at(at, bytes)
     }
 }
 
-/// A file with all its bytes, under its temporary name.
+/// A file with all its bytes, not yet under its name.
 #[derive(Debug)]
 pub(super) struct SealedVolume {
-    pub(super) file: NamedTempFile,
+    pub(super) target: Target,
     layout: Layout,
 }
 
 impl SealedVolume {
-    /// The same members deflated, in another file.
-    pub(super) fn deflate(mut self, destination: &Destination) -> Result<NamedTempFile, MergeError> {
-        let mut target = destination.temporary()?;
-        match self.deflate_into(&mut target) {
-            Ok(()) => Ok(target),
-            Err(error) => Err(MergeError::write(target.path(), error)),
-        }
+    /// The same members deflated, on their way to the destination. Blocks.
+    pub(super) fn deflate(self, destination: &Destination) -> Result<Target, MergeError> {
+        let Target::File(source) = self.target else {
+            return Err(MergeError::Thread("an object on its way cannot be read".to_owned()));
+        };
+        let path = source.path().to_owned();
+        let mut source = source.into_file().map_err(|error| MergeError::write(&path, error))?;
+        let size =
+            source.as_file().metadata().map_err(|error| MergeError::write(source.path(), error))?.len();
+        let mut target = destination.begin(size)?;
+        let failed = |source| MergeError::Write { path: destination.describe().into(), source };
+        deflate_into(source.as_file_mut(), &self.layout, &mut target.writer()).map_err(failed)?;
+        Ok(target)
     }
+}
 
-    fn deflate_into(&mut self, target: &mut NamedTempFile) -> io::Result<()> {
-        let source = self.file.as_file_mut();
-        let target = target.as_file_mut();
-        let mut members = Vec::with_capacity(MEMBERS.len());
-        for position in 0..MEMBERS.len() {
-            source.seek(SeekFrom::Start(self.layout.data_offset(position)))?;
-            let size = self.layout.size(position);
-            let mut reader = BufReader::new(&*source).take(size);
-            members.push(npz::write_deflated_member(target, self.layout.name(position), size, &mut reader)?);
-        }
-        let end = target.stream_position()?;
-        target.write_all(&DeflatedMember::directory(&members, end))
+fn deflate_into(source: &mut File, layout: &Layout, target: &mut TargetWriter<'_>) -> io::Result<()> {
+    let mut members = Vec::with_capacity(MEMBERS.len());
+    for position in 0..MEMBERS.len() {
+        source.seek(SeekFrom::Start(layout.data_offset(position)))?;
+        let size = layout.size(position);
+        let mut reader = (&*source).take(size);
+        members.push(npz::write_deflated_member(target, layout.name(position), size, &mut reader)?);
     }
+    let end = target.stream_position()?;
+    target.write_all(&DeflatedMember::directory(&members, end))
 }
 
 /// The metadata member: header and its one row.

@@ -4,7 +4,12 @@
 //! run. The second packs one bundle after the other, a few at a time, and puts them into the store
 //! under names that are their content; `shards.jsonl` follows, and `plan.json` last and once. A plan
 //! that was interrupted is simply made again: what lies there already is the same.
+//!
+//! Shards are cut by number or by predicted cost ([`Balance`]). The plan's `shard_size` is the most items of a
+//! shard: what everybody who holds a shard in memory counts with.
 
+mod balance;
+mod cost;
 mod error;
 mod pack;
 
@@ -22,8 +27,11 @@ use shared::plan::{
 use shared::store::{Store, StoreErrorKind, layout};
 
 use crate::check::{Input, scan};
+pub use balance::{Balance, Spread};
+use balance::{by_cost, by_count};
+use cost::cost;
 pub use error::PlanningError;
-use pack::pack;
+use pack::{Cut, pack};
 
 /// What to plan.
 #[derive(Debug, Clone)]
@@ -36,8 +44,10 @@ pub struct PlanRequest {
     pub model: ModelRecord,
     /// What decides a vector.
     pub embedding: EmbeddingSettings,
-    /// How the work is cut.
+    /// How the work is cut: `shard_size` is the number of items on average.
     pub fleet: FleetSettings,
+    /// What is the same in every shard.
+    pub balance: Balance,
 }
 
 /// How far planning is.
@@ -58,6 +68,9 @@ pub struct Planned {
     pub shards: Vec<ShardRecord>,
     /// Whether this call made it; otherwise it lay there.
     pub new: bool,
+    /// Where shards are cut by cost: how far apart their predicted costs are, and how far they would be if cut by
+    /// number.
+    pub spreads: Option<[Spread; 2]>,
 }
 
 /// What the first pass finds.
@@ -65,6 +78,9 @@ struct Surveyed {
     run: RunId,
     counts: PlanCounts,
     digests: Vec<String>,
+    /// Items of each shard.
+    lengths: Vec<u64>,
+    spreads: Option<[Spread; 2]>,
 }
 
 /// Plans a run, or finds that it is planned.
@@ -85,7 +101,9 @@ pub async fn plan(
     let existing = existing.map(|bytes| Plan::parse(&bytes)).transpose()?;
     // Where a plan lies already, bundles are only compared with it: another plan must write nothing.
     let target = existing.is_none().then(|| (store.clone(), surveyed.run.clone()));
-    let packed = pack(target, &request, surveyed.counts.items, Arc::new(roots), progress).await?;
+    let cut = Cut { items: surveyed.counts.items, lengths: surveyed.lengths };
+    let most_items = cut.lengths.iter().copied().max().unwrap_or(request.fleet.shard_size);
+    let packed = pack(target, &request, cut, Arc::new(roots), progress).await?;
     if packed.digests != surveyed.digests {
         let changed =
             surveyed.digests.iter().zip(&packed.digests).position(|(before, after)| before != after);
@@ -107,7 +125,10 @@ pub async fn plan(
         numerics_version: NUMERICS_VERSION,
         model: request.model.clone(),
         embedding: request.embedding.clone(),
-        fleet: request.fleet.clone(),
+        fleet: FleetSettings {
+            shard_size: request.fleet.shard_size.max(most_items),
+            ..request.fleet.clone()
+        },
         counts: PlanCounts {
             shards: shards.len() as u64,
             bundle_bytes: shards.iter().map(|shard| shard.bytes).sum(),
@@ -120,9 +141,9 @@ pub async fn plan(
         None => write(store, &plan, lines).await?,
     };
     match existing {
-        None => Ok(Planned { plan, shards, new: true }),
+        None => Ok(Planned { plan, shards, new: true, spreads: surveyed.spreads }),
         Some(existing) if existing.fingerprint == plan.fingerprint => {
-            Ok(Planned { plan: existing, shards, new: false })
+            Ok(Planned { plan: existing, shards, new: false, spreads: surveyed.spreads })
         }
         Some(existing) => Err(PlanningError::other_plan(&existing, &plan)),
     }
@@ -157,8 +178,14 @@ fn survey(
     let roots = ImageRoots::open(&request.input.images)?;
     let mut counts = PlanCounts::default();
     let mut images = Hasher::new();
-    let digests = scan(&request.input, &roots, |read, matches| {
+    let mut costs = Vec::new();
+    let predict = |read: &ReadItem, matches: &[Match]| match request.balance {
+        Balance::Count => None,
+        Balance::Cost => Some(cost(&read.item, matches, &roots, &request.embedding)),
+    };
+    let digests = scan(&request.input, &roots, predict, |read, matches, cost| {
         count(&mut counts, read, matches);
+        costs.extend(cost);
         for found in matches {
             if let Match::Found(image) = found {
                 images.update(format!("{} {}\n", roots.size(*image), roots.path(*image)).as_bytes());
@@ -168,11 +195,23 @@ fn survey(
             progress(PlanProgress::Read(read.index));
         }
     })?;
+    let even = by_count(counts.items, request.fleet.shard_size);
+    let (lengths, spreads) = match request.balance {
+        Balance::Count => (even.clone(), None),
+        Balance::Cost => {
+            let lengths = by_cost(&costs, request.fleet.shard_size);
+            let spreads = [Spread::of(&costs, &lengths), Spread::of(&costs, &even)];
+            (lengths, Some(spreads))
+        }
+    };
     let run = match &request.run {
         Some(run) => run.clone(),
-        None => run_id(request, &digests, &images.finish_hex())?,
+        None => {
+            let other_cut = (lengths != even).then_some(lengths.as_slice());
+            run_id(request, &digests, &images.finish_hex(), other_cut)?
+        }
     };
-    Ok((roots, Surveyed { run, counts, digests }))
+    Ok((roots, Surveyed { run, counts, digests, lengths, spreads }))
 }
 
 fn count(counts: &mut PlanCounts, read: &ReadItem, matches: &[Match]) {
@@ -182,8 +221,14 @@ fn count(counts: &mut PlanCounts, read: &ReadItem, matches: &[Match]) {
     counts.images_found += matches.iter().filter(|found| matches!(found, Match::Found(_))).count() as u64;
 }
 
-/// The first 12 hex of the sha256 of settings, item files, and matched paths with their sizes.
-fn run_id(request: &PlanRequest, files: &[String], images: &str) -> Result<RunId, PlanningError> {
+/// The first 12 hex of the sha256 of settings, item files, matched paths with their sizes, and the lengths of
+/// shards where they are not all the same.
+fn run_id(
+    request: &PlanRequest,
+    files: &[String],
+    images: &str,
+    other_cut: Option<&[u64]>,
+) -> Result<RunId, PlanningError> {
     let settings = fingerprint(
         NUMERICS_VERSION,
         &request.model.digest,
@@ -193,7 +238,11 @@ fn run_id(request: &PlanRequest, files: &[String], images: &str) -> Result<RunId
     let name = |field: &Option<String>| field.as_deref().map_or_else(String::new, |name| format!("={name}"));
     let mapping = &request.input.mapping;
     let fields = [&mapping.id, &mapping.text, &mapping.images].map(name).join("\n");
-    let text = format!("{settings}\n{}\n{fields}", request.fleet.shard_size);
+    let cut = other_cut.map(|lengths| {
+        let lengths: Vec<String> = lengths.iter().map(u64::to_string).collect();
+        format!("\n{}", lengths.join(" "))
+    });
+    let text = format!("{settings}\n{}\n{fields}{}", request.fleet.shard_size, cut.unwrap_or_default());
     Ok(sha256_hex(text.as_bytes())[..12].parse()?)
 }
 

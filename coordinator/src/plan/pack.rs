@@ -7,7 +7,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use shared::bundle::{BundleBuilder, BundleImage, BundleItem};
 use shared::ids::{ContentName, RunId, Sha16, ShardId};
 use shared::images::{FoundImage, ImageRoots, Match};
-use shared::items::{InputError, ItemReader, ReadItem};
+use shared::items::{InputError, ReadItem, read_items};
 use shared::plan::ShardRecord;
 use shared::store::{Store, layout};
 
@@ -23,6 +23,14 @@ pub(super) struct Packed {
     pub(super) digests: Vec<String>,
 }
 
+/// How the items are cut into shards.
+pub(super) struct Cut {
+    /// All items.
+    pub(super) items: u64,
+    /// Items of each shard.
+    pub(super) lengths: Vec<u64>,
+}
+
 /// A bundle ready for the store.
 struct Ready {
     name: ContentName,
@@ -34,15 +42,16 @@ struct Ready {
 pub(super) async fn pack(
     target: Option<(Store, RunId)>,
     request: &Arc<PlanRequest>,
-    total: u64,
+    cut: Cut,
     roots: Arc<ImageRoots>,
     progress: Arc<dyn Fn(PlanProgress) + Send + Sync>,
 ) -> Result<Packed, PlanningError> {
+    let Cut { items: total, lengths } = cut;
     let digests = Arc::new(Mutex::new(Vec::new()));
     let (to_packers, mut from_reader) = tokio::sync::mpsc::channel(1);
     let reader = {
         let (request, digests) = (Arc::clone(request), Arc::clone(&digests));
-        tokio::task::spawn_blocking(move || read_shards(&request, &digests, &to_packers))
+        tokio::task::spawn_blocking(move || read_shards(&request, &lengths, &digests, &to_packers))
     };
     let chunks = stream::poll_fn(move |context| from_reader.poll_recv(context));
     let mut packed = 0;
@@ -74,26 +83,29 @@ pub(super) async fn pack(
 /// Cuts the items into shards. Ends quietly when nobody takes them any more.
 fn read_shards(
     request: &PlanRequest,
+    lengths: &[u64],
     digests: &Mutex<Vec<String>>,
     to_packers: &tokio::sync::mpsc::Sender<Vec<ReadItem>>,
 ) -> Result<(), InputError> {
-    let mut reader = ItemReader::new(&request.input.files, &request.input.mapping);
-    loop {
-        let mut items = Vec::new();
-        while (items.len() as u64) < request.fleet.shard_size {
-            match reader.next_item()? {
-                Some(item) => items.push(item),
-                None => break,
+    let mut lengths = lengths.iter().copied();
+    let mut length = lengths.next();
+    let mut items = Vec::new();
+    let read = read_items(
+        &request.input.files,
+        &request.input.mapping,
+        |item| item,
+        |item| {
+            // More items than before: the files changed, which their digests tell in the end.
+            let Some(expected) = length else { return true };
+            items.push(item);
+            if (items.len() as u64) < expected {
+                return true;
             }
-        }
-        if items.is_empty() {
-            break;
-        }
-        if to_packers.blocking_send(items).is_err() {
-            return Ok(());
-        }
-    }
-    *digests.lock().unwrap_or_else(PoisonError::into_inner) = reader.digests().to_vec();
+            length = lengths.next();
+            to_packers.blocking_send(std::mem::take(&mut items)).is_ok()
+        },
+    )?;
+    *digests.lock().unwrap_or_else(PoisonError::into_inner) = read;
     Ok(())
 }
 

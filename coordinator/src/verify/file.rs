@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-use shared::digest::Hasher;
+use shared::items::IdDigest;
 use shared::npz::{self, Directory, MemberReader, NpzError, NpzReader, Tail, tail_size};
 use shared::part::{Metadata, decode_null_embedding};
 use tokio::runtime::Handle;
@@ -243,7 +243,5 @@ fn read_rows<R: Read>(
 /// The first 128 bits of an id's SHA-256: two ids of one hash would be called duplicates, which is an
 /// error, so that no one must be able to make them.
 fn hash_id(id: &str) -> u128 {
-    let mut hasher = Hasher::new();
-    hasher.update(id.as_bytes());
-    u128::from_str_radix(&hasher.finish_hex()[..32], 16).unwrap_or_default()
+    IdDigest::of(id).bits()
 }

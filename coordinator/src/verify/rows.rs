@@ -1,16 +1,17 @@
 //! Vectors: finite, of norm 1, equal to the vector of an empty item, equal to each other.
 
 use std::io::Read;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{Receiver, channel};
 
+use shared::cores::{cores, in_turns};
 use shared::npz::{self, Element, MemberReader, NpzError};
 use shared::part::{NORM_TOLERANCE, NORM_TOLERANCE_F16};
 
 use super::duplicates::{Duplicates, hash_row};
 use super::report::Rows;
 
-/// Bytes of rows that are checked at a time.
-const CHUNK: u64 = 1 << 20;
+/// Bytes of rows that are checked at a time: what stays in a core's cache while it is read, summed and checked.
+const CHUNK: usize = 1 << 18;
 /// How far the components of two vectors of the same empty item may be apart in single precision:
 /// what law 5 allows between devices.
 const NULL_TOLERANCE: f32 = 1e-6;
@@ -40,61 +41,115 @@ impl RowChecks {
         }
     }
 
-    /// Reads the vectors of a file whose first row is `first_row`. One thread reads and sums, this
-    /// one checks. `null` is the vector of an empty item.
+    /// Reads the vectors of a file whose first row is `first_row`. One thread reads and sums, the others check
+    /// chunks in turns, and this one takes what they found in the same turns. `null` is the vector of an empty
+    /// item.
     pub(super) fn read<R: Read + Send>(
         &mut self,
-        mut member: MemberReader<'_, R>,
+        member: MemberReader<'_, R>,
         first_row: u64,
         null: Option<&[f32]>,
     ) -> Result<(), NpzError> {
-        let row_bytes = member.header().row_bytes().max(1) as usize;
-        let half = member.header().element == Element::F16;
-        let chunk = (CHUNK as usize / row_bytes).max(1) * row_bytes;
-        let mut row = first_row;
-        std::thread::scope(|scope| {
-            let (send, receive) = sync_channel::<Vec<u8>>(2);
-            let (give_back, take_back) = sync_channel::<Vec<u8>>(4);
-            let reader = scope.spawn(move || -> Result<(), NpzError> {
-                loop {
-                    let mut bytes = take_back.try_recv().unwrap_or_default();
-                    bytes.resize(chunk, 0);
-                    let count = member.read_rows(&mut bytes)?;
-                    bytes.truncate(count);
-                    if count == 0 || send.send(bytes).is_err() {
-                        return member.finish();
-                    }
-                }
-            });
-            for bytes in receive {
-                for vector in bytes.chunks_exact(row_bytes) {
-                    self.check(row, vector, half, null);
-                    row += 1;
-                }
-                let _ = give_back.try_send(bytes);
-            }
-            reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
+        let form = Form {
+            row_bytes: member.header().row_bytes().max(1) as usize,
+            half: member.header().element == Element::F16,
+            null,
+        };
+        let mut next_row = first_row;
+        let (give_back, used) = channel();
+        in_turns(
+            // Reading takes about as long as checking does on one core.
+            cores().saturating_sub(1),
+            move |give| read_chunks(member, form.row_bytes, &used, give),
+            |chunk: Vec<u8>| (form.check(&chunk), chunk),
+            |(found, chunk)| {
+                next_row = self.take(next_row, &found);
+                // The reader may be through.
+                let _ = give_back.send(chunk);
+                true
+            },
+        )
     }
 
-    fn check(&mut self, row: u64, vector: &[u8], half: bool, null: Option<&[f32]>) {
-        let (norm, tolerance) = if half {
-            (npz::norm_f16(vector), NORM_TOLERANCE_F16)
-        } else {
-            (npz::norm(vector), NORM_TOLERANCE)
+    /// Takes what the next chunk showed. Returns the first row after it.
+    fn take(&mut self, first_row: u64, found: &Found) -> u64 {
+        let rows = |within: &[usize]| within.iter().map(|row| first_row + *row as u64).collect::<Vec<u64>>();
+        rows(&found.not_finite).into_iter().for_each(|row| self.not_finite.push(row));
+        rows(&found.not_unit).into_iter().for_each(|row| self.not_unit.push(row));
+        self.null.extend(rows(&found.null));
+        if (found.worst_norm - 1.0).abs() > (self.worst_norm - 1.0).abs() {
+            self.worst_norm = found.worst_norm;
+        }
+        (first_row..).zip(&found.hashes).for_each(|(row, hash)| self.duplicates.add(*hash, row));
+        first_row + found.hashes.len() as u64
+    }
+}
+
+/// Reads chunks of whole rows, and checks the sum of all at the end.
+fn read_chunks<R: Read>(
+    mut member: MemberReader<'_, R>,
+    row_bytes: usize,
+    used: &Receiver<Vec<u8>>,
+    give: &mut dyn FnMut(Vec<u8>) -> bool,
+) -> Result<(), NpzError> {
+    let size = (CHUNK / row_bytes).max(1) * row_bytes;
+    loop {
+        let mut chunk = used.try_recv().unwrap_or_default();
+        chunk.resize(size, 0);
+        let count = member.read_rows(&mut chunk)?;
+        chunk.truncate(count);
+        if count == 0 || !give(chunk) {
+            return member.finish();
+        }
+    }
+}
+
+/// What rows look like, and the vector they are compared with.
+#[derive(Clone, Copy)]
+struct Form<'a> {
+    row_bytes: usize,
+    half: bool,
+    null: Option<&'a [f32]>,
+}
+
+/// What a chunk of rows showed, by their number in it.
+struct Found {
+    hashes: Vec<u128>,
+    not_finite: Vec<usize>,
+    not_unit: Vec<usize>,
+    worst_norm: f64,
+    null: Vec<usize>,
+}
+
+impl Form<'_> {
+    fn check(&self, chunk: &[u8]) -> Found {
+        let mut found = Found {
+            hashes: Vec::with_capacity(chunk.len() / self.row_bytes),
+            not_finite: Vec::new(),
+            not_unit: Vec::new(),
+            worst_norm: 1.0,
+            null: Vec::new(),
         };
-        if !norm.is_finite() {
-            self.not_finite.push(row);
-        } else if (norm - 1.0).abs() > tolerance {
-            self.not_unit.push(row);
-            if (norm - 1.0).abs() > (self.worst_norm - 1.0).abs() {
-                self.worst_norm = norm;
+        for (row, vector) in chunk.chunks_exact(self.row_bytes).enumerate() {
+            let (norm, tolerance) = if self.half {
+                (npz::norm_f16(vector), NORM_TOLERANCE_F16)
+            } else {
+                (npz::norm(vector), NORM_TOLERANCE)
+            };
+            if !norm.is_finite() {
+                found.not_finite.push(row);
+            } else if (norm - 1.0).abs() > tolerance {
+                found.not_unit.push(row);
+                if (norm - 1.0).abs() > (found.worst_norm - 1.0).abs() {
+                    found.worst_norm = norm;
+                }
             }
+            if self.null.is_some_and(|null| equals(vector, self.half, null)) {
+                found.null.push(row);
+            }
+            found.hashes.push(hash_row(vector));
         }
-        if null.is_some_and(|null| equals(vector, half, null)) {
-            self.null.push(row);
-        }
-        self.duplicates.add(hash_row(vector), row);
+        found
     }
 }
 
@@ -110,8 +165,10 @@ fn equals(vector: &[u8], half: bool, null: &[f32]) -> bool {
                 .all(|(left, right)| (left - right).abs() <= right.abs() * F16_STEP + NULL_TOLERANCE);
     }
     vector.len() == null.len() * 4
-        && vector.chunks_exact(4).zip(null).all(|(bytes, right)| {
-            let left = f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-            (left - right).abs() <= NULL_TOLERANCE
-        })
+        && vector
+            .as_chunks()
+            .0
+            .iter()
+            .zip(null)
+            .all(|(bytes, right)| (f32::from_le_bytes(*bytes) - right).abs() <= NULL_TOLERANCE)
 }

@@ -9,6 +9,7 @@ use super::LARGEST_IMAGE;
 use super::error::ImagesError;
 use super::index::{Index, NewEntry};
 use super::path::normalise;
+use super::walk::walk;
 
 /// A folder read in place.
 #[derive(Debug)]
@@ -23,23 +24,15 @@ impl Folder {
     pub fn open(root: &Path) -> Result<(Self, Index), ImagesError> {
         let resolved = fs::canonicalize(root).map_err(|source| read_error(root, source))?;
         let mut folder = Self { root: root.to_owned(), spelled: HashMap::new() };
+        let listed = walk(root, |entry, kind| {
+            Ok(file_size(entry, kind, &resolved)?.filter(|size| *size <= LARGEST_IMAGE))
+        })?;
         let mut index = Index::default();
         let mut number = 0;
-        let mut waiting = vec![PathBuf::new()];
-        while let Some(below) = waiting.pop() {
-            let path = root.join(&below);
-            for entry in fs::read_dir(&path).map_err(|source| read_error(&path, source))? {
-                let entry = entry.map_err(|source| read_error(&path, source))?;
-                let relative = below.join(entry.file_name());
-                let kind = entry.file_type().map_err(|source| read_error(&entry.path(), source))?;
-                if kind.is_dir() {
-                    waiting.push(relative);
-                } else if let Some(size) =
-                    file_size(&entry, kind, &resolved)?.filter(|size| *size <= LARGEST_IMAGE)
-                {
-                    folder.add(&mut index, number, size, relative);
-                    number += 1;
-                }
+        for listing in listed {
+            for (name, size) in listing.sorted() {
+                folder.add(&mut index, number, size, listing.below.join(name));
+                number += 1;
             }
         }
         index.finish();
@@ -58,12 +51,27 @@ impl Folder {
 
     /// The bytes of an entry, which must have the size it had when it was listed.
     pub fn read(&self, path: &str, locator: u64, size: u64) -> Result<Vec<u8>, ImagesError> {
-        let path = self.root.join(self.spelled.get(&locator).map_or(Path::new(path), PathBuf::as_path));
+        let path = self.place(path, locator);
         let file = fs::File::open(&path).map_err(|source| read_error(&path, source))?;
         let mut bytes = Vec::with_capacity(size as usize);
         // One byte more than expected tells a file that has grown.
         file.take(size + 1).read_to_end(&mut bytes).map_err(|source| read_error(&path, source))?;
         if bytes.len() as u64 == size { Ok(bytes) } else { Err(ImagesError::Changed { path }) }
+    }
+}
+
+impl Folder {
+    /// The first `most` bytes of a file.
+    pub fn read_start(&self, path: &str, locator: u64, most: usize) -> Result<Vec<u8>, ImagesError> {
+        let path = self.place(path, locator);
+        let file = fs::File::open(&path).map_err(|source| read_error(&path, source))?;
+        let mut bytes = Vec::new();
+        file.take(most as u64).read_to_end(&mut bytes).map_err(|source| read_error(&path, source))?;
+        Ok(bytes)
+    }
+
+    fn place(&self, path: &str, locator: u64) -> PathBuf {
+        self.root.join(self.spelled.get(&locator).map_or(Path::new(path), PathBuf::as_path))
     }
 }
 

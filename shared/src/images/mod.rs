@@ -4,6 +4,8 @@
 //! |---|---|
 //! | [`path`] | how a path is written: slashes, NFC, dates, what is refused |
 //! | [`folder`] | a folder's files |
+//! | [`size`] | how large a picture is, from its first bytes |
+//! | `walk` | a folder's files, listed by several threads |
 //! | [`zip`] | a zip's entries |
 //! | [`index`] | the entries of one root: 40 bytes each beside the path |
 //! | [`roots`] | all roots, the rules in order, and reading an entry |
@@ -13,6 +15,8 @@ pub mod folder;
 pub mod index;
 pub mod path;
 pub mod roots;
+pub mod size;
+mod walk;
 pub mod zip;
 
 pub use error::ImagesError;

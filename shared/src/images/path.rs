@@ -62,6 +62,9 @@ pub fn other_date(path: &str) -> Option<String> {
 
 /// The path with Unicode case folded.
 pub fn fold(path: &str) -> String {
+    if path.is_ascii() {
+        return path.to_ascii_lowercase();
+    }
     caseless::default_case_fold_str(path).nfc().collect()
 }
 

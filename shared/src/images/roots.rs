@@ -6,6 +6,7 @@ use super::error::ImagesError;
 use super::folder::Folder;
 use super::index::Index;
 use super::path::{normalise, other_date};
+use super::size::{FEW_BYTES, MANY_BYTES, dimensions};
 use super::zip::Zip;
 
 #[derive(Debug)]
@@ -110,6 +111,20 @@ impl ImageRoots {
             Source::Folder(folder) => folder.read(path, locator, size),
             Source::Zip(zip) => zip.read(path, locator, size),
         }
+    }
+
+    /// Width and height in pixels, as the first bytes say; `None` where they do not, or cannot be read. From any
+    /// thread.
+    pub fn dimensions(&self, image: FoundImage) -> Option<(u32, u32)> {
+        let Root { source, index } = self.root(image);
+        let (path, locator) = (index.path(image.entry), index.locator(image.entry));
+        let start = |most| match source {
+            Source::Folder(folder) => folder.read_start(path, locator, most).unwrap_or_default(),
+            Source::Zip(zip) => zip.read_start(locator, most),
+        };
+        let few = start(FEW_BYTES);
+        // Fewer bytes than asked for are all there are.
+        dimensions(&few).or_else(|| (few.len() == FEW_BYTES).then(|| dimensions(&start(MANY_BYTES)))?)
     }
 
     /// Entries of all roots.

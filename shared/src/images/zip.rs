@@ -114,6 +114,25 @@ impl Zip {
         Ok(bytes)
     }
 
+    /// The first `most` bytes of an entry, or as many as can be read of it: for what is no more than a guess.
+    pub fn read_start(&self, locator: u64, most: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let Ok(central) = self.central_at(locator) else { return bytes };
+        let Some(Ok(local)) =
+            central.offset.checked_add(self.shift).map(|offset| self.local_at(offset, central.method))
+        else {
+            return bytes;
+        };
+        let packed = self.section(local.data, central.packed);
+        // What was read before a mistake is a beginning all the same.
+        let _ = match local.method {
+            STORED => packed.take(most as u64).read_to_end(&mut bytes),
+            DEFLATED => DeflateDecoder::new(packed).take(most as u64).read_to_end(&mut bytes),
+            _ => Ok(0),
+        };
+        bytes
+    }
+
     fn zip_error(&self, what: impl Into<String>) -> ImagesError {
         ImagesError::Zip { path: self.path.clone(), what: what.into() }
     }

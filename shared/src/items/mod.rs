@@ -8,6 +8,7 @@
 //! | [`scan`] | the bytes of one item after the other |
 //! | [`parse`] | bytes to an [`Item`] |
 //! | [`read`] | items of several files, with their places |
+//! | [`spread`] | the same on all cores, in order |
 //! | [`unique`] | no id twice, in 16 bytes an item |
 
 pub mod error;
@@ -16,6 +17,7 @@ pub mod order;
 pub mod parse;
 pub mod read;
 pub mod scan;
+pub mod spread;
 pub mod template;
 pub mod unique;
 
@@ -23,8 +25,9 @@ pub use error::{InputError, Place};
 pub use mapping::FieldMapping;
 pub use order::order_files;
 pub use read::{ItemReader, ReadItem};
+pub use spread::read_items;
 pub use template::{Template, TemplateError};
-pub use unique::UniqueIds;
+pub use unique::{IdDigest, UniqueIds};
 
 use std::collections::BTreeMap;
 

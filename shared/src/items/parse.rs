@@ -1,5 +1,6 @@
 //! The bytes of one item to an [`Item`]: fields that nobody asked for are skipped, not kept.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -179,7 +180,7 @@ impl<'de> Visitor<'de> for RawItem<'_> {
         let better = |present: &Option<(u8, String, Value)>, rank| {
             present.as_ref().is_none_or(|(old, ..)| rank < *old)
         };
-        while let Some(field) = map.next_key::<String>()? {
+        while let Some(Field(field)) = map.next_key()? {
             let role = self.mapping.role(&field);
             let kept = self.mapping.is_kept(&field);
             if role.is_none() && !kept {
@@ -203,12 +204,14 @@ impl<'de> Visitor<'de> for RawItem<'_> {
                 return Err(A::Error::custom(format!("the field {:?} stands twice", excerpt(&field))));
             }
             if kept {
-                raw.kept.insert(field.clone(), as_text(&value));
+                raw.kept.insert(field.clone().into_owned(), as_text(&value));
             }
             match role {
-                Some(Role::Id(rank)) if better(&raw.id, rank) => raw.id = Some((rank, field, value)),
+                Some(Role::Id(rank)) if better(&raw.id, rank) => {
+                    raw.id = Some((rank, field.into_owned(), value))
+                }
                 Some(Role::Images(rank)) if better(&raw.images, rank) => {
-                    raw.images = Some((rank, field, value));
+                    raw.images = Some((rank, field.into_owned(), value));
                 }
                 Some(Role::Text) => raw.text = Some(value),
                 Some(Role::HasImage) => raw.has_image = value.as_bool(),
@@ -219,8 +222,18 @@ impl<'de> Visitor<'de> for RawItem<'_> {
     }
 }
 
+/// The name of a field, borrowed where it has no escapes.
+#[derive(serde::Deserialize)]
+#[serde(transparent)]
+struct Field<'a>(#[serde(borrow)] Cow<'a, str>);
+
 /// The value of a field that was asked for, once its size is known to be sane.
 fn wanted<E: serde::de::Error>(field: &str, raw: &RawValue) -> Result<Value, E> {
+    // Long texts, most of all there is to read: valid JSON between quotes that has no escapes is the text.
+    let quoted = raw.get().strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    if let Some(text) = quoted.filter(|text| !text.contains('\\')) {
+        return Ok(Value::String(text.to_owned()));
+    }
     let wrong = |what: &str| E::custom(format!("the field {:?} {what}", excerpt(field)));
     if has_too_many_values(raw.get()) {
         return Err(wrong(&format!("holds more than {MOST_VALUES} values")));

@@ -3,6 +3,8 @@
 
 use std::io::{self, Read};
 
+use memchr::{memchr_iter, memchr2, memrchr};
+
 /// Bytes asked of the reader at once.
 const CHUNK: usize = 1 << 18;
 
@@ -130,30 +132,12 @@ impl<R: Read> Scanner<R> {
 
     /// The length of the object that starts here.
     fn measure_object(&mut self, start: Position) -> Result<usize, ScanError> {
-        let (mut depth, mut in_string, mut escaped, mut length) = (0usize, false, false, 0usize);
+        let mut nesting = Nesting::default();
+        let mut length = 0_usize;
         loop {
             let rest = &self.buffer[self.at + length..];
-            for (offset, byte) in rest.iter().enumerate() {
-                if in_string {
-                    match byte {
-                        _ if escaped => escaped = false,
-                        b'\\' => escaped = true,
-                        b'"' => in_string = false,
-                        _ => {}
-                    }
-                    continue;
-                }
-                match byte {
-                    b'"' => in_string = true,
-                    b'{' | b'[' => depth += 1,
-                    b'}' | b']' => {
-                        depth -= 1;
-                        if depth == 0 {
-                            return Ok(length + offset + 1);
-                        }
-                    }
-                    _ => {}
-                }
+            if let Some(end) = nesting.find_end(rest) {
+                return Ok(length + end);
             }
             length += rest.len();
             if length > LARGEST_ITEM {
@@ -188,13 +172,9 @@ impl<R: Read> Scanner<R> {
 
     fn consume(&mut self, count: usize) {
         let bytes = &self.buffer[self.at..self.at + count];
-        // A crate for this would gain nothing: `measure_object` walks every byte anyway.
-        #[allow(clippy::naive_bytecount)]
-        let lines = bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
-        if lines > 0 {
-            self.position.line += lines;
-            let behind_last = bytes.iter().rev().take_while(|byte| **byte != b'\n').count();
-            self.position.column = behind_last as u64 + 1;
+        if let Some(last) = memrchr(b'\n', bytes) {
+            self.position.line += memchr_iter(b'\n', bytes).count() as u64;
+            self.position.column = (count - last) as u64;
         } else {
             self.position.column += count as u64;
         }
@@ -228,6 +208,47 @@ impl<R: Read> Scanner<R> {
 
     fn syntax<T>(&self, what: &str) -> Result<T, ScanError> {
         Err(ScanError::Syntax(self.position, what.to_owned()))
+    }
+}
+
+/// How deep inside an object a walk over its bytes is.
+#[derive(Default)]
+struct Nesting {
+    depth: usize,
+    in_string: bool,
+    escaped: bool,
+}
+
+impl Nesting {
+    /// Goes on over `bytes`; where the object ends among them, how many of them it takes.
+    fn find_end(&mut self, bytes: &[u8]) -> Option<usize> {
+        let mut at = 0;
+        while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+            if std::mem::take(&mut self.escaped) {
+                at += 1;
+            } else if self.in_string {
+                // Nearly all bytes of a file stand in strings, and are passed many at a time.
+                let Some(next) = memchr2(b'"', b'\\', rest) else { return None };
+                self.escaped = rest[next] == b'\\';
+                self.in_string = self.escaped;
+                at += next + 1;
+            } else {
+                let byte = rest[0];
+                at += 1;
+                match byte {
+                    b'"' => self.in_string = true,
+                    b'{' | b'[' => self.depth += 1,
+                    b'}' | b']' => {
+                        self.depth -= 1;
+                        if self.depth == 0 {
+                            return Some(at);
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+        None
     }
 }
 

@@ -12,20 +12,39 @@ use super::read::ItemReader;
 /// Digests a chunk: chunks are never moved when more come.
 const CHUNK: usize = 1 << 16;
 
+/// Half the SHA-256 of an id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct IdDigest(u128);
+
+impl IdDigest {
+    /// The digest of an id.
+    pub fn of(id: &str) -> Self {
+        let digest = Sha256::digest(id.as_bytes());
+        let mut first = [0; 16];
+        first.copy_from_slice(&digest[..16]);
+        Self(u128::from_le_bytes(first))
+    }
+
+    /// The bits.
+    pub fn bits(self) -> u128 {
+        self.0
+    }
+}
+
 /// Digests of all ids seen.
 #[derive(Debug, Default)]
 pub struct UniqueIds {
-    chunks: Vec<Vec<u128>>,
+    chunks: Vec<Vec<IdDigest>>,
 }
 
 impl UniqueIds {
     /// Notes an id.
-    pub fn note(&mut self, id: &str) {
+    pub fn note(&mut self, id: IdDigest) {
         if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
             self.chunks.push(Vec::with_capacity(CHUNK));
         }
         if let Some(chunk) = self.chunks.last_mut() {
-            chunk.push(digest(id));
+            chunk.push(id);
         }
     }
 
@@ -38,7 +57,7 @@ impl UniqueIds {
     }
 
     /// A digest that stands twice: sorted chunks are merged, looking at neighbours.
-    fn repeated(mut self) -> Option<u128> {
+    fn repeated(mut self) -> Option<IdDigest> {
         for chunk in &mut self.chunks {
             chunk.sort_unstable();
             if let Some(pair) = chunk.windows(2).find(|pair| pair[0] == pair[1]) {
@@ -65,19 +84,12 @@ impl UniqueIds {
     }
 }
 
-fn digest(id: &str) -> u128 {
-    let digest = Sha256::digest(id.as_bytes());
-    let mut first = [0; 16];
-    first.copy_from_slice(&digest[..16]);
-    u128::from_le_bytes(first)
-}
-
 /// Reads the files again up to the second item with this digest.
-fn find(repeated: u128, files: &[PathBuf], mapping: &FieldMapping) -> Result<InputError, InputError> {
+fn find(repeated: IdDigest, files: &[PathBuf], mapping: &FieldMapping) -> Result<InputError, InputError> {
     let mut reader = ItemReader::new(files, mapping);
     let mut first: Option<Place> = None;
     while let Some(read) = reader.next_item()? {
-        if digest(&read.item.id) != repeated {
+        if IdDigest::of(&read.item.id) != repeated {
             continue;
         }
         match first {
@@ -99,12 +111,12 @@ mod tests {
     fn a_repetition_is_found_within_and_across_chunks() {
         let with = |ids: &mut dyn Iterator<Item = u64>| {
             let mut unique = UniqueIds::default();
-            ids.for_each(|id| unique.note(&id.to_string()));
+            ids.for_each(|id| unique.note(IdDigest::of(&id.to_string())));
             unique.repeated()
         };
         let many = CHUNK as u64 * 2 + 5;
         assert_eq!(with(&mut (0..many)), None);
-        assert_eq!(with(&mut (0..many).chain([3])), Some(digest("3")));
-        assert_eq!(with(&mut [1, 2, 1].into_iter()), Some(digest("1")));
+        assert_eq!(with(&mut (0..many).chain([3])), Some(IdDigest::of("3")));
+        assert_eq!(with(&mut [1, 2, 1].into_iter()), Some(IdDigest::of("1")));
     }
 }

@@ -2,10 +2,8 @@
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
-use flate2::Compression;
-use flate2::write::DeflateEncoder;
-
 use super::ZIP64_LIMIT;
+use super::deflate::deflate;
 use super::zip::{Entry, Method, directory_bytes};
 
 /// A running CRC-32, as a zip records it.
@@ -26,6 +24,11 @@ impl Crc {
     /// Adds bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
+    }
+
+    /// Adds the bytes that `next` is the sum of, without looking at them again.
+    pub fn combine(&mut self, next: &Self) {
+        self.0.combine(&next.0);
     }
 
     /// The sum so far.
@@ -134,12 +137,12 @@ impl DeflatedMember {
     }
 }
 
-/// Deflates `size` bytes of `source` as a member at the current end of `file`, which stays there.
+/// Deflates `size` bytes of `source`, on all cores, as a member at the current end of `file`, which stays there.
 pub fn write_deflated_member<W: Write + Seek>(
     file: &mut W,
     name: &str,
     size: u64,
-    source: &mut impl Read,
+    source: &mut (impl Read + Send),
 ) -> io::Result<DeflatedMember> {
     let offset = file.stream_position()?;
     let mut entry = Entry {
@@ -154,20 +157,10 @@ pub fn write_deflated_member<W: Write + Seek>(
     };
     let start = offset + entry.local_size();
     file.seek(SeekFrom::Start(start))?;
-    let mut encoder = DeflateEncoder::new(&mut *file, Compression::default());
-    let (mut crc, mut left) = (Crc::new(), size);
-    let mut buffer = vec![0; 1 << 18];
-    while left > 0 {
-        let count = buffer.len().min(left as usize);
-        source.read_exact(&mut buffer[..count])?;
-        crc.update(&buffer[..count]);
-        encoder.write_all(&buffer[..count])?;
-        left -= count as u64;
-    }
-    encoder.finish()?;
-    let end = file.stream_position()?;
-    entry.crc = crc.value();
-    entry.compressed = end - start;
+    let deflated = deflate(source, size, |piece| file.write_all(piece))?;
+    let end = start + deflated.compressed;
+    entry.crc = deflated.crc;
+    entry.compressed = deflated.compressed;
     file.seek(SeekFrom::Start(offset))?;
     file.write_all(&entry.local_header())?;
     file.seek(SeekFrom::Start(end))?;

@@ -16,6 +16,7 @@
 //! | `header` | the npy header: element type and shape |
 //! | `zip` | the few zip structures that an npz needs, written and read |
 //! | `layout` | where each member lies, before its bytes are known |
+//! | `deflate` | deflate on all cores, the same bytes on any number of them |
 //! | `read` | members as bounded streams, checksums checked |
 //! | `slices` | members as slices of an npz in memory |
 //! | `tail` | directory and metadata from the end of a file |
@@ -25,6 +26,7 @@
 //! descriptors, zip comments. Each is refused by an [`NpzError`] that names member and byte. Nothing
 //! here panics on any bytes, and no size read from a file is allocated before it is bounded.
 
+mod deflate;
 mod error;
 mod header;
 mod layout;

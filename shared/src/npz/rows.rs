@@ -20,8 +20,7 @@ pub fn encode_text(text: &str, width: u64, rows: &mut Vec<u8>) {
 /// Reads one row of a `<U` array. The padding goes; a NUL inside the text, or a number that is no
 /// character, is an error that says so.
 pub fn decode_text(row: &[u8]) -> Result<String, String> {
-    let points =
-        row.chunks_exact(4).map(|bytes| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]));
+    let points = row.as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes));
     let mut text = String::with_capacity(row.len() / 4);
     let mut padding = false;
     for point in points {
@@ -37,17 +36,21 @@ pub fn decode_text(row: &[u8]) -> Result<String, String> {
 
 /// Reads a row of `<f4`.
 pub fn decode_vector(row: &[u8]) -> Vec<f32> {
-    row.chunks_exact(4).map(single).collect()
+    row.as_chunks().0.iter().map(single).collect()
 }
 
 /// Reads a row of `<f2`.
 pub fn f16_vector(row: &[u8]) -> Vec<f32> {
-    row.chunks_exact(2).map(|bytes| f16::from_le_bytes([bytes[0], bytes[1]]).to_f32()).collect()
+    row.as_chunks().0.iter().map(|bytes| f16::from_le_bytes(*bytes).to_f32()).collect()
 }
 
 /// Rounds rows of `<f4` to `<f2`.
 pub fn encode_f16_rows(rows: &[u8]) -> Vec<u8> {
-    rows.chunks_exact(4).flat_map(|bytes| f16::from_f32(single(bytes)).to_le_bytes()).collect()
+    let mut halves = Vec::with_capacity(rows.len() / 2);
+    for bytes in rows.as_chunks().0 {
+        halves.extend_from_slice(&f16::from_f32(single(bytes)).to_le_bytes());
+    }
+    halves
 }
 
 /// The Euclidean norm of a row of `<f4`; not finite when a component is not.
@@ -58,11 +61,12 @@ pub fn encode_f16_rows(rows: &[u8]) -> Vec<u8> {
 pub fn norm(row: &[u8]) -> f64 {
     const LANES: usize = 16;
     let mut total = 0.0_f64;
-    let mut blocks = row.chunks_exact(LANES * 4 * 4);
-    for block in &mut blocks {
+    // Arrays of a fixed size, not slices: only they become vector instructions in every build.
+    let (blocks, rest) = row.as_chunks::<{ LANES * 4 * 4 }>();
+    for block in blocks {
         let mut lanes = [0.0_f32; LANES];
-        for group in block.chunks_exact(LANES * 4) {
-            for (lane, bytes) in lanes.iter_mut().zip(group.chunks_exact(4)) {
+        for group in block.as_chunks::<{ LANES * 4 }>().0 {
+            for (lane, bytes) in lanes.iter_mut().zip(group.as_chunks().0) {
                 let value = single(bytes);
                 *lane += value * value;
             }
@@ -74,14 +78,14 @@ pub fn norm(row: &[u8]) -> f64 {
         }
         total += folded.iter().map(|value| f64::from(*value)).sum::<f64>();
     }
-    total += exact_square(blocks.remainder());
+    total += exact_square(rest);
     let norm = total.sqrt();
     if (norm - 1.0).abs() <= 5e-7 { norm } else { exact_square(row).sqrt() }
 }
 
 /// The Euclidean norm of a row of `<f2`; not finite when a component is not.
 pub fn norm_f16(row: &[u8]) -> f64 {
-    let values = row.chunks_exact(2).map(|bytes| f16::from_le_bytes([bytes[0], bytes[1]]).to_f64());
+    let values = row.as_chunks().0.iter().map(|bytes| f16::from_le_bytes(*bytes).to_f64());
     values.map(|value| value * value).sum::<f64>().sqrt()
 }
 
@@ -98,11 +102,11 @@ pub fn cosine(left: &[f32], right: &[f32]) -> f64 {
 }
 
 fn exact_square(row: &[u8]) -> f64 {
-    row.chunks_exact(4).map(|bytes| f64::from(single(bytes))).map(|value| value * value).sum()
+    row.as_chunks().0.iter().map(|bytes| f64::from(single(bytes))).map(|value| value * value).sum()
 }
 
-fn single(bytes: &[u8]) -> f32 {
-    f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+fn single(bytes: &[u8; 4]) -> f32 {
+    f32::from_le_bytes(*bytes)
 }
 
 #[cfg(test)]

@@ -7,12 +7,14 @@ use super::zip::{Directory, Method};
 use super::{Crc, NpzError, NpzErrorKind};
 
 /// An array inside the bytes of an npz.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct ArraySlice {
     /// Its type and shape.
     pub header: ArrayHeader,
     /// Where its rows lie, from the first byte of the npz.
     pub rows: Range<usize>,
+    /// The checksum of the rows alone: of what several parts hold it is made without another look.
+    pub rows_crc: Crc,
 }
 
 /// Finds a stored member in `bytes`, the whole npz or its end (`directory.total` says how much is
@@ -37,12 +39,19 @@ pub fn slice_array(bytes: &[u8], directory: &Directory, position: usize) -> Resu
     let end = (length + entry.compressed) as usize;
     let member = local.get(length as usize..end).ok_or_else(truncated)?;
     let data_at = entry.offset + length;
-    let found = Crc::of(member);
+    let read = ArrayHeader::read(&mut &member[..], name, data_at);
+    let header_end = read.as_ref().map_or(0, |(_, length)| (*length as usize).min(member.len()));
+    let (mut crc, mut rows_crc) = (Crc::new(), Crc::new());
+    crc.update(&member[..header_end]);
+    rows_crc.update(&member[header_end..]);
+    crc.combine(&rows_crc);
+    let found = crc.value();
+    // Damage first: what a damaged header says is nobody's mistake.
     if found != entry.crc {
         let kind = NpzErrorKind::Checksum { expected: entry.crc, found };
         return Err(NpzError::new(Some(name), data_at, kind));
     }
-    let (header, header_length) = ArrayHeader::read(&mut &member[..], name, data_at)?;
+    let (header, header_length) = read?;
     header.check_kind(name).map_err(|what| NpzError::array(name, data_at, what))?;
     if header_length.saturating_add(header.data_bytes()) != entry.uncompressed {
         return Err(NpzError::array(
@@ -52,5 +61,5 @@ pub fn slice_array(bytes: &[u8], directory: &Directory, position: usize) -> Resu
         ));
     }
     let start = (data_at - before + header_length) as usize;
-    Ok(ArraySlice { rows: start..start + header.data_bytes() as usize, header })
+    Ok(ArraySlice { rows: start..start + header.data_bytes() as usize, header, rows_crc })
 }

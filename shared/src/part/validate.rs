@@ -10,7 +10,7 @@ use super::{Metadata, NORM_TOLERANCE, PartError, PartErrorKind, Reason};
 use crate::digest::Hasher;
 use crate::excerpt::excerpt;
 use crate::ids::{ContentName, Sha16};
-use crate::npz::{self, ArraySlice, Directory, Element};
+use crate::npz::{self, ArraySlice, Crc, Directory, Element};
 use crate::plan::{Plan, ShardRecord};
 
 /// What a part must be a part of.
@@ -33,6 +33,8 @@ pub struct ValidPart {
     pub metadata: Metadata,
     /// Characters of a row of its ids.
     pub id_width: u64,
+    /// The checksum of its vectors.
+    pub vectors_crc: Crc,
     bytes: Bytes,
     ids: Range<usize>,
     vectors: Range<usize>,
@@ -121,6 +123,7 @@ pub fn validate_part(
         name: content,
         metadata,
         id_width,
+        vectors_crc: vectors.rows_crc,
         ids: ids.rows,
         vectors: vectors.rows,
         image_counts: image_counts.rows,

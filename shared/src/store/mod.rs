@@ -8,6 +8,7 @@
 mod error;
 pub mod layout;
 mod open;
+mod parts;
 pub mod signed;
 pub mod signing;
 
@@ -19,10 +20,12 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, WriteMultipart};
+use object_store::{GetResultPayload, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, WriteMultipart};
 use tokio::io::AsyncReadExt as _;
 
 pub use error::{StoreError, StoreErrorKind};
+use parts::Scattered;
+pub use parts::{MOST_PARTS, PartsUpload, SMALLEST_PART, UploadedPart};
 
 /// Files above this size are sent in several requests.
 const MULTIPART_ABOVE: u64 = 64 << 20;
@@ -60,6 +63,7 @@ pub struct Store {
     prefix: Path,
     url: String,
     signed: bool,
+    scattered: Scattered,
 }
 
 impl Store {
@@ -84,8 +88,10 @@ impl Store {
 
     /// A store in this process's memory.
     pub fn memory() -> Self {
+        let backend = Arc::new(object_store::memory::InMemory::new());
         Self {
-            backend: Arc::new(object_store::memory::InMemory::new()),
+            scattered: Scattered::Parts(backend.clone()),
+            backend,
             prefix: Path::default(),
             url: "memory:".to_owned(),
             signed: false,
@@ -106,6 +112,26 @@ impl Store {
     pub async fn get(&self, key: &str) -> Result<Bytes, StoreError> {
         let fetch = async { self.backend.get(&self.path(key)).await?.bytes().await };
         fetch.await.map_err(|error| self.error("read", key, error))
+    }
+
+    /// The whole object, appended to a buffer that comes back: for who reads many objects and would give back
+    /// memory only to ask for it again. Dropped half way, it loses the buffer.
+    pub async fn read_into(&self, key: &str, mut buffer: Vec<u8>) -> Result<Vec<u8>, StoreError> {
+        let failed = |error| self.error("read", key, error);
+        let result = self.backend.get(&self.path(key)).await.map_err(failed)?;
+        // On the word of a server no more than a part of any sane size.
+        buffer.reserve_exact(result.meta.size.min(1 << 30) as usize);
+        if let GetResultPayload::File(mut file, _) = result.payload {
+            let read = move || std::io::Read::read_to_end(&mut file, &mut buffer).map(|_| buffer);
+            let read = tokio::task::spawn_blocking(read).await.map_err(|error| failed(error.into()))?;
+            let other = |error| object_store::Error::Generic { store: "file", source: Box::new(error) };
+            return read.map_err(|error| failed(other(error)));
+        }
+        let mut chunks = result.into_stream();
+        while let Some(chunk) = chunks.next().await {
+            buffer.extend_from_slice(&chunk.map_err(failed)?);
+        }
+        Ok(buffer)
     }
 
     /// The whole object, or `None` where there is none.

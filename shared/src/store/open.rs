@@ -8,10 +8,12 @@ use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::local::LocalFileSystem;
+use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use object_store::{BackoffConfig, ClientConfigKey, ObjectStore, RetryConfig};
 use url::Url;
 
+use super::parts::Scattered;
 use super::signed::{SignedStore, SignedUrl};
 use super::{Store, StoreError, StoreErrorKind};
 
@@ -198,7 +200,8 @@ fn open_signed(url: SignedUrl) -> Result<Store, StoreError> {
         message: format!("cannot open {base}"),
         source: Some(Box::new(error.without_url())),
     })?;
-    Ok(Store { backend: Arc::new(backend), prefix: Path::default(), url: base, signed: true })
+    let (backend, prefix, scattered) = (Arc::new(backend), Path::default(), Scattered::No);
+    Ok(Store { backend, prefix, url: base, signed: true, scattered })
 }
 
 fn is_loopback(url: &Url) -> bool {
@@ -215,7 +218,7 @@ fn open_folder(folder: &FilePath, missing: MissingFolder) -> Result<Store, Store
     let failed = |error| StoreError::backend("open", url.clone(), error);
     if folder.is_dir() {
         let backend = LocalFileSystem::new_with_prefix(folder).map_err(failed)?.with_fsync(true);
-        return Ok(Store { backend: Arc::new(backend), prefix: Path::default(), url, signed: false });
+        return Ok(in_folder(backend, Path::default(), url));
     }
     if missing == MissingFolder::Refuse || folder.exists() {
         return Err(StoreError {
@@ -228,10 +231,18 @@ fn open_folder(folder: &FilePath, missing: MissingFolder) -> Result<Store, Store
     let absolute = std::path::absolute(folder).map_err(|error| StoreError::local_file(folder, error))?;
     let prefix = Path::from_absolute_path(absolute)
         .map_err(|error| StoreError::bad_url(format!("{url}: the path is not legal: {error}")))?;
-    Ok(Store { backend: Arc::new(LocalFileSystem::new().with_fsync(true)), prefix, url, signed: false })
+    Ok(in_folder(LocalFileSystem::new().with_fsync(true), prefix, url))
 }
 
-fn remote<T: ObjectStore>(url: &Url, built: object_store::Result<T>) -> Result<Store, StoreError> {
+fn in_folder(files: LocalFileSystem, prefix: Path, url: String) -> Store {
+    let files = Arc::new(files);
+    Store { backend: files.clone(), prefix, url, signed: false, scattered: Scattered::Files(files) }
+}
+
+fn remote<T: ObjectStore + MultipartStore>(
+    url: &Url,
+    built: object_store::Result<T>,
+) -> Result<Store, StoreError> {
     let shown = printable(url);
     let prefix = Path::from_url_path(url.path())
         .map_err(|error| StoreError::bad_url(format!("{shown}: the path is not legal: {error}")))?;
@@ -240,8 +251,10 @@ fn remote<T: ObjectStore>(url: &Url, built: object_store::Result<T>) -> Result<S
         message: format!("cannot open {shown}; check the URL and the store's settings in the environment"),
         source: Some(Box::new(error)),
     })?;
+    let backend = Arc::new(backend);
     Ok(Store {
-        backend: Arc::new(backend),
+        scattered: Scattered::Parts(backend.clone()),
+        backend,
         prefix,
         url: shown.trim_end_matches('/').to_owned(),
         signed: false,

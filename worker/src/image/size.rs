@@ -36,22 +36,9 @@ pub fn smart_resize(height: u32, width: u32, limits: PixelLimits) -> Result<(u32
     if u64::from(longer) > u64::from(MAX_RATIO) * u64::from(shorter) {
         return Err(ImageError::Ratio { width, height });
     }
-    let factor = f64::from(FACTOR);
-    let (high, wide) = (f64::from(height), f64::from(width));
-    let nearest = |side: f64| ((side / factor).round_ties_even() * factor).max(factor);
-    let (minimum, maximum) = (f64::from(limits.min_pixels), f64::from(limits.max_pixels));
-
-    let (mut new_height, mut new_width) = (nearest(high), nearest(wide));
-    if new_height * new_width > maximum {
-        let shrink = (high * wide / maximum).sqrt();
-        new_height = ((high / shrink / factor).floor() * factor).max(factor);
-        new_width = ((wide / shrink / factor).floor() * factor).max(factor);
-    } else if new_height * new_width < minimum {
-        let grow = (minimum / (high * wide)).sqrt();
-        new_height = (high * grow / factor).ceil() * factor;
-        new_width = (wide * grow / factor).ceil() * factor;
-    }
-    Ok((new_height as u32, new_width as u32))
+    let (new_width, new_height) =
+        shared::images::size::resized(width, height, limits.min_pixels, limits.max_pixels);
+    Ok((new_height, new_width))
 }
 
 #[cfg(test)]

@@ -102,6 +102,7 @@ impl Server {
             prefix: Path::default(),
             url: format!("http://127.0.0.1:{}/b", self.port),
             signed: true,
+            scattered: crate::store::parts::Scattered::No,
         }
     }
 

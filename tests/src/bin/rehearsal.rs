@@ -1,0 +1,68 @@
+//! Makes a rehearsal of the real job, and measures the stages on it: `infra/bench/stages`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use tests::rehearsal::size::FULL_ITEMS;
+use tests::rehearsal::stages::Stages;
+use tests::rehearsal::{Form, floors, make};
+
+const USAGE: &str = "rehearsal --dir D [--items N] [--zip]     makes D/items, D/images (or D/images.zip) and D/truth.json
+rehearsal --dir D --stages [--repeat N]   measures check, plan, merge and verify there, each beside its floor";
+
+/// What to do.
+enum Task {
+    Make,
+    Stages,
+    FloorOfCheck,
+}
+
+struct Arguments {
+    folder: PathBuf,
+    items: u64,
+    form: Form,
+    repeat: usize,
+    task: Task,
+}
+
+fn main() -> ExitCode {
+    let Some(arguments) = parse() else {
+        eprintln!("error: not understood; usage:\n{USAGE}");
+        return ExitCode::from(2);
+    };
+    let done = match arguments.task {
+        Task::Make => {
+            make(&arguments.folder, arguments.items, arguments.form).map(|truth| println!("{truth:#?}"))
+        }
+        Task::FloorOfCheck => floors::check(&arguments.folder).map(|seen| println!("{seen:?}")),
+        Task::Stages => {
+            let python = tests::s3::python();
+            Stages { folder: arguments.folder.clone(), repeat: arguments.repeat, python }.run()
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}: {error}", arguments.folder.display());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn parse() -> Option<Arguments> {
+    let mut folder = None;
+    let (mut items, mut form, mut repeat, mut task) = (FULL_ITEMS, Form::Folders, 3, Task::Make);
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--dir" => folder = Some(PathBuf::from(words.next()?)),
+            "--items" => items = words.next()?.parse().ok().filter(|items| *items > 0)?,
+            "--repeat" => repeat = words.next()?.parse().ok()?,
+            "--zip" => form = Form::Zip,
+            "--stages" => task = Task::Stages,
+            "--floor-of-check" => task = Task::FloorOfCheck,
+            _ => return None,
+        }
+    }
+    Some(Arguments { folder: folder?, items, form, repeat, task })
+}

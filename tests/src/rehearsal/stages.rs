@@ -1,0 +1,213 @@
+//! Every stage of the coordinator at full size against its floor: the least that any program can do with the
+//! same bytes on the same disk, in turns with it.
+//!
+//! | stage | floor |
+//! |---|---|
+//! | `check` | the same JSON parsed into the fields that are used, and a walk over the images ([`super::floors`]) |
+//! | `plan` | a tar of items and images in the store's folder, synced |
+//! | `merge` | `cat parts/* > file`, synced; and numpy: load, concatenate, savez, synced |
+//! | `verify` | `cat file > /dev/null` |
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The pause between two looks at a process's memory.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// numpy's own way, on the disk in the end as ours is.
+const NUMPY: &str = "
+import glob, os, sys, numpy
+parts = [numpy.load(name, allow_pickle=False) for name in sorted(glob.glob(sys.argv[1] + '/*.npz'))]
+joined = {name: numpy.concatenate([part[name] for part in parts])
+          for name in ('item_ids', 'embeddings', 'image_counts')}
+with open(sys.argv[2], 'wb') as file:
+    numpy.savez(file, metadata=parts[0]['metadata'], **joined)
+    file.flush()
+    os.fsync(file.fileno())
+";
+
+/// What to measure.
+#[derive(Debug, Clone)]
+pub struct Stages {
+    /// A rehearsal's folder. Beside its files the store, the merged file and the floors' files go there.
+    pub folder: PathBuf,
+    /// How often each stage and each floor runs.
+    pub repeat: usize,
+    /// The Python that has numpy.
+    pub python: String,
+}
+
+/// One run of a program.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    seconds: f64,
+    /// The peak of its resident memory, in bytes.
+    peak: u64,
+}
+
+impl Stages {
+    /// Measures all stages and prints a line for each.
+    pub fn run(&self) -> io::Result<()> {
+        println!("| stage | floor | ours | ratio | peak RSS |\n|---|---|---|---|---|");
+        self.check()?;
+        self.plan()?;
+        let parts = self.parts()?;
+        self.merge(&parts)?;
+        self.verify()
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.join(name).display().to_string()
+    }
+
+    fn input(&self) -> Vec<String> {
+        let images = if self.folder.join("images.zip").exists() { "images.zip" } else { "images" };
+        let items = self.path("items/*.json");
+        vec!["--items".to_owned(), items, "--images".to_owned(), self.path(images)]
+    }
+
+    fn check(&self) -> io::Result<()> {
+        let floor = vec!["--dir".to_owned(), self.path(""), "--floor-of-check".to_owned()];
+        let ours = [vec!["check".to_owned()], self.input()].concat();
+        self.compare(
+            "check",
+            || measure(std::env::current_exe()?.as_path(), &floor),
+            || measure(&coordinator()?, &ours),
+        )
+    }
+
+    fn plan(&self) -> io::Result<()> {
+        let (store, tar) = (self.path("store-of-plan"), self.path("floor.tar"));
+        let script = format!("cd '{}' && tar -cf '{tar}' items images* && sync '{tar}'", self.path(""));
+        let model = ["--model", "hash:4096", "--store", &store].map(str::to_owned);
+        let ours = [vec!["plan".to_owned()], self.input(), model.to_vec()].concat();
+        self.compare(
+            "plan",
+            || shell(&script, &[&tar]),
+            || {
+                let run = measure(&coordinator()?, &ours);
+                std::fs::remove_dir_all(&store)?;
+                run
+            },
+        )
+    }
+
+    /// Parts of the whole, by `coordinator run` with the hash embedder. Returns their folder.
+    fn parts(&self) -> io::Result<PathBuf> {
+        let (store, out) = (self.path("store"), self.path("e.npz"));
+        let rest =
+            ["--model", "hash:4096", "--store", &store, "--out", &out, "--workers", "2"].map(str::to_owned);
+        measure(&coordinator()?, &[vec!["run".to_owned()], self.input(), rest.to_vec()].concat())?;
+        let run = std::fs::read_dir(self.folder.join("store/runs"))?.next();
+        let run = run.ok_or_else(|| io::Error::other("the store has no run"))??;
+        Ok(run.path().join("parts"))
+    }
+
+    fn merge(&self, parts: &Path) -> io::Result<()> {
+        let (parts, joined) = (parts.display().to_string(), self.path("floor.bin"));
+        let script = format!("cat '{parts}'/* > '{joined}' && sync '{joined}'");
+        let arguments =
+            ["merge", "--store", &self.path("store"), "--out", &self.path("e.npz")].map(str::to_owned);
+        self.compare("merge", || shell(&script, &[&joined]), || measure(&coordinator()?, &arguments))?;
+        let other = self.path("numpy.npz");
+        let theirs = ["-c", NUMPY, &parts, &other].map(str::to_owned);
+        let has_numpy =
+            Command::new(&self.python).args(["-c", "import numpy"]).stderr(Stdio::null()).status();
+        if !has_numpy.is_ok_and(|status| status.success()) {
+            println!("skipped: {} has no numpy", self.python);
+            return Ok(());
+        }
+        let numpy = || {
+            let run = measure(Path::new(&self.python), &theirs);
+            std::fs::remove_file(&other)?;
+            run
+        };
+        self.compare("merge to numpy's", numpy, || measure(&coordinator()?, &arguments))
+    }
+
+    fn verify(&self) -> io::Result<()> {
+        let file = self.path("e.npz");
+        let script = format!("cat '{file}' > /dev/null");
+        let arguments = ["verify".to_owned(), file];
+        self.compare("verify", || shell(&script, &[]), || measure(&coordinator()?, &arguments))
+    }
+
+    /// Runs both in turns and prints medians.
+    fn compare(
+        &self,
+        name: &str,
+        floor: impl Fn() -> io::Result<Run>,
+        ours: impl Fn() -> io::Result<Run>,
+    ) -> io::Result<()> {
+        let (mut floors, mut runs) = (Vec::new(), Vec::new());
+        for _ in 0..self.repeat.max(1) {
+            floors.push(floor()?);
+            runs.push(ours()?);
+        }
+        let (floor, seconds) = (median(&floors), median(&runs));
+        let peak = runs.iter().map(|run| run.peak).max().unwrap_or(0);
+        println!(
+            "| {name} | {floor:.2} s | {seconds:.2} s | {:.2} | {:.0} MiB |",
+            seconds / floor,
+            peak as f64 / f64::from(1 << 20)
+        );
+        Ok(())
+    }
+}
+
+fn median(runs: &[Run]) -> f64 {
+    let mut seconds: Vec<f64> = runs.iter().map(|run| run.seconds).collect();
+    seconds.sort_by(f64::total_cmp);
+    let middle = seconds.len() / 2;
+    if seconds.len() % 2 == 1 { seconds[middle] } else { f64::midpoint(seconds[middle - 1], seconds[middle]) }
+}
+
+/// The coordinator beside this program.
+fn coordinator() -> io::Result<PathBuf> {
+    Ok(std::env::current_exe()?.with_file_name("coordinator"))
+}
+
+/// Runs a line of shell, and removes afterwards what it wrote.
+fn shell(script: &str, written: &[&str]) -> io::Result<Run> {
+    let run = measure(Path::new("sh"), &["-c".to_owned(), script.to_owned()])?;
+    written.iter().try_for_each(std::fs::remove_file)?;
+    Ok(run)
+}
+
+/// Runs a program to its end. It must succeed.
+fn measure(program: &Path, arguments: &[String]) -> io::Result<Run> {
+    let started = Instant::now();
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let mut peak = 0;
+    let status = loop {
+        // The kernel keeps the peak itself, so that the last look before the end has it.
+        peak = peak.max(peak_of(child.id()));
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        std::thread::sleep(LOOK);
+    };
+    let seconds = started.elapsed().as_secs_f64();
+    if status.success() {
+        return Ok(Run { seconds, peak });
+    }
+    let said = child.stderr.take().map(io::read_to_string).transpose()?.unwrap_or_default();
+    Err(io::Error::other(format!(
+        "{} {} ended with {status}: {said}",
+        program.display(),
+        arguments.join(" ")
+    )))
+}
+
+fn peak_of(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").trim().parse::<u64>().ok()).unwrap_or(0) * 1024
+}
