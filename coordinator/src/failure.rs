@@ -5,6 +5,9 @@ use shared::queue::QueueError;
 use shared::settings::SettingsError;
 use shared::store::StoreError;
 
+use crate::fleet::journal::JournalError;
+use crate::provider::ProviderError;
+
 /// A failed command.
 #[derive(Debug)]
 pub struct Failure {
@@ -47,6 +50,18 @@ impl From<QueueError> for Failure {
 impl From<SettingsError> for Failure {
     fn from(error: SettingsError) -> Self {
         Self::new(ExitCode::Usage, error)
+    }
+}
+
+impl From<ProviderError> for Failure {
+    fn from(error: ProviderError) -> Self {
+        Self::new(error.exit_code(), error)
+    }
+}
+
+impl From<JournalError> for Failure {
+    fn from(error: JournalError) -> Self {
+        Self::new(error.exit_code(), error)
     }
 }
 

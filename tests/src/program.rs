@@ -15,6 +15,16 @@ fn folder() -> PathBuf {
     if folder.ends_with("deps") { folder.parent().unwrap().to_path_buf() } else { folder.to_path_buf() }
 }
 
+/// Where a program of the workspace lies.
+///
+/// # Panics
+/// When it is not built.
+pub fn path_of(name: &str) -> PathBuf {
+    let path = folder().join(name);
+    assert!(path.exists(), "{} is not built: run `cargo test --workspace`", path.display());
+    path
+}
+
 /// A program with its settings, in a working folder.
 pub struct Program {
     command: Command,
@@ -37,9 +47,7 @@ impl Program {
     }
 
     fn new(name: &str, working_folder: &Path) -> Self {
-        let path = folder().join(name);
-        assert!(path.exists(), "{} is not built: run `cargo test --workspace`", path.display());
-        let mut command = Command::new(path);
+        let mut command = Command::new(path_of(name));
         command.current_dir(working_folder).stdin(Stdio::null());
         for name in ["FLEET_QUEUE", "FLEET_STORE", "FLEET_RUN", "FLEET_MODEL", "FLEET_LOG"] {
             command.env_remove(name);

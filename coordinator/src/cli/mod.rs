@@ -93,11 +93,10 @@ pub fn main() -> ExitCode {
 async fn run_until_signal(command: Command) -> ExitCode {
     let stop = CancellationToken::new();
     if command.hears_signals() {
-        return run(command, stop).await.unwrap_or_else(|failure| report(&failure));
+        return Box::pin(run(command, stop)).await.unwrap_or_else(|failure| report(&failure));
     }
     let waits_for_workers = command.stops_gracefully();
-    let running = run(command, stop.clone());
-    tokio::pin!(running);
+    let mut running = Box::pin(run(command, stop.clone()));
     let mut ended_by = None;
     loop {
         tokio::select! {

@@ -79,7 +79,8 @@ pub async fn write(
 ) -> Result<(), Failure> {
     let (mut variables, expires_at) = sign(store, store_url, plan, shards, lasts).await?;
     variables.insert(environment::RUN.to_owned(), plan.run.to_string());
-    let content: String = variables.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+    let lines: Vec<String> = variables.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+    let content = lines.concat();
     let path = PathBuf::from(format!("{}.worker.env", plan.run));
     private_file::replace(&path, &content).map_err(|error| {
         Failure::new(ExitCode::Unexpected, anyhow::anyhow!("cannot write {}: {error}", path.display()))

@@ -4,15 +4,18 @@ use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use clap::Args;
+use jiff::Timestamp;
 use shared::exit::ExitCode;
 use shared::plan::Plan;
-use shared::queue::Queue as _;
+use shared::queue::{Queue as _, Snapshot};
 use shared::settings::{FileSettings, QueueAddress};
 use tokio_util::sync::CancellationToken;
 
 use super::args::{QueueArgs, StoreArgs};
 use crate::context::{planned_run, queue_for_a_look};
 use crate::failure::Failure;
+use crate::fleet::journal::Record;
+use crate::fleet::view::{Cost, Seen, view};
 use crate::merge::Run;
 use crate::status::{Status, from_queue, from_store, text};
 
@@ -42,8 +45,9 @@ pub async fn status(
 ) -> Result<ExitCode, Failure> {
     let run = planned_run(args.store.open(file)?, args.store.run(file)).await?;
     let queue = args.queue.address(file)?;
+    let mut fleet = Record::open(&run.store, &run.plan.run).await?;
     loop {
-        let status = look(&run, queue.as_ref()).await?;
+        let status = look(&run, queue.as_ref(), &mut fleet).await?;
         print(&status, &args)?;
         let over = status.shards.done == status.shards.total();
         if !args.watch || over || stop.is_cancelled() {
@@ -53,10 +57,11 @@ pub async fn status(
     }
 }
 
-async fn look(run: &Run, queue: Option<&QueueAddress>) -> Result<Status, Failure> {
+async fn look(run: &Run, queue: Option<&QueueAddress>, fleet: &mut Record) -> Result<Status, Failure> {
+    fleet.read_on().await?;
     let note = match queue {
         None => None,
-        Some(address) => match ask(address, &run.plan).await {
+        Some(address) => match ask(address, &run.plan, fleet).await {
             Ok(Some(status)) => return Ok(status),
             Ok(None) => Some(
                 "the queue does not know this run: `coordinator resume` rebuilds it from the store"
@@ -68,13 +73,22 @@ async fn look(run: &Run, queue: Option<&QueueAddress>) -> Result<Status, Failure
         },
     };
     let mut status = from_store(run).await?;
+    status.cost = cost(&run.plan, fleet, None);
     status.notes.extend(note);
     Ok(status)
 }
 
-async fn ask(address: &QueueAddress, plan: &Plan) -> Result<Option<Status>, Failure> {
+async fn ask(address: &QueueAddress, plan: &Plan, fleet: &Record) -> Result<Option<Status>, Failure> {
     let queue = queue_for_a_look(address, &plan.run)?;
-    Ok(queue.snapshot().await?.map(|snapshot| from_queue(plan, snapshot)))
+    let Some(snapshot) = queue.snapshot().await? else { return Ok(None) };
+    let cost = cost(plan, fleet, Some(&snapshot));
+    Ok(Some(Status { cost, ..from_queue(plan, snapshot) }))
+}
+
+/// What rented boxes cost, where there ever were any.
+fn cost(plan: &Plan, fleet: &Record, snapshot: Option<&Snapshot>) -> Option<Cost> {
+    let seen = Seen { run: &plan.run, snapshot, items: None, now: Timestamp::now() };
+    (!fleet.is_empty()).then(|| view(fleet.fleet(), seen).cost)
 }
 
 fn print(status: &Status, args: &StatusArgs) -> Result<(), Failure> {

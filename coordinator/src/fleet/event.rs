@@ -56,6 +56,8 @@ pub enum Event {
     Status {
         /// The box.
         id: BoxId,
+        /// Since when, as far as looks tell.
+        since: Timestamp,
         /// What it does.
         status: InstanceStatus,
         /// What an hour costs while it runs, where the market says so.
@@ -88,6 +90,8 @@ pub enum Event {
     Gone {
         /// The box.
         id: BoxId,
+        /// Since when, as far as looks and answers tell.
+        since: Timestamp,
     },
     /// An instance with our label that no entry knows: destroyed.
     Stray {

@@ -64,33 +64,27 @@ impl JournalError {
     }
 }
 
-/// The fleet as read, and the next number to write.
+/// A fleet as its entries tell it, for whoever only reads.
 #[derive(Debug)]
-pub struct Journal {
+pub struct Record {
     store: Store,
     run: RunId,
-    /// Who we are.
-    me: String,
+    /// The number of the next entry.
     next: u64,
     fleet: Fleet,
 }
 
-impl Journal {
+impl Record {
     /// Reads all entries of a run's fleet.
-    pub async fn open(store: &Store, run: &RunId, me: String) -> Result<Self, JournalError> {
+    pub async fn open(store: &Store, run: &RunId) -> Result<Self, JournalError> {
         let listed: Vec<Listed> = store.list(&layout::fleet_folder(run)).try_collect().await?;
-        let count = listed.len() as u64;
-        let mut journal =
-            Self { store: store.clone(), run: run.clone(), me, next: 0, fleet: Fleet::default() };
-        let keys = (0..count).map(|number| layout::fleet_entry_key(run, number));
+        let keys = (0..listed.len() as u64).map(|number| layout::fleet_entry_key(run, number));
+        let mut record = Self { store: store.clone(), run: run.clone(), next: 0, fleet: Fleet::default() };
         let mut entries = stream::iter(keys).map(|key| read(store, key)).buffered(READ_AT_ONCE);
-        while let Some(entry) = entries.try_next().await? {
-            let (key, entry) = entry;
-            let entry = entry.ok_or(JournalError::Gap(key))?;
-            journal.fleet.apply(&entry);
-            journal.next += 1;
+        while let Some((key, entry)) = entries.try_next().await? {
+            record.take(&entry.ok_or(JournalError::Gap(key))?);
         }
-        Ok(journal)
+        Ok(record)
     }
 
     /// The fleet as far as it is read.
@@ -98,14 +92,55 @@ impl Journal {
         &self.fleet
     }
 
-    /// Whether anything was ever written.
+    /// Whether nothing was ever written.
     pub fn is_empty(&self) -> bool {
         self.next == 0
     }
 
+    /// Reads what was written since.
+    pub async fn read_on(&mut self) -> Result<(), JournalError> {
+        while let Some(entry) = self.next_entry().await? {
+            self.take(&entry);
+        }
+        Ok(())
+    }
+
+    fn next_key(&self) -> String {
+        layout::fleet_entry_key(&self.run, self.next)
+    }
+
+    async fn next_entry(&self) -> Result<Option<Entry>, JournalError> {
+        Ok(read(&self.store, self.next_key()).await?.1)
+    }
+
+    fn take(&mut self, entry: &Entry) {
+        self.fleet.apply(entry);
+        self.next += 1;
+    }
+}
+
+/// The record of whoever writes it.
+#[derive(Debug)]
+pub struct Journal {
+    record: Record,
+    /// Who we are.
+    me: String,
+}
+
+impl Journal {
+    /// Reads all entries of a run's fleet.
+    pub async fn open(store: &Store, run: &RunId, me: String) -> Result<Self, JournalError> {
+        Ok(Self { record: Record::open(store, run).await?, me })
+    }
+
+    /// The fleet as far as it is read.
+    pub fn fleet(&self) -> &Fleet {
+        self.record.fleet()
+    }
+
     /// Reads what others wrote; an error where they took the fleet.
     pub async fn refresh(&mut self) -> Result<(), JournalError> {
-        while let (_, Some(entry)) = read(&self.store, layout::fleet_entry_key(&self.run, self.next)).await? {
+        while let Some(entry) = self.record.next_entry().await? {
             self.take_foreign(&entry)?;
         }
         Ok(())
@@ -120,20 +155,18 @@ impl Journal {
                 by: self.me.clone(),
                 event: event.clone(),
             };
-            let key = layout::fleet_entry_key(&self.run, self.next);
+            let key = self.record.next_key();
             let json = serde_json::to_vec(&entry)
                 .map_err(|error| JournalError::Entry { key: key.clone(), message: error.to_string() })?;
-            match self.store.put_new(&key, json.into()).await {
+            match self.record.store.put_new(&key, json.into()).await {
                 Ok(_) => {
-                    self.fleet.apply(&entry);
-                    self.next += 1;
+                    self.record.take(&entry);
                     return Ok(());
                 }
                 Err(error) if error.kind == StoreErrorKind::Conflict => {
-                    let (key, entry) = read(&self.store, key).await?;
-                    let entry = entry.ok_or(JournalError::Gap(key))?;
+                    let entry = self.record.next_entry().await?.ok_or(JournalError::Gap(key))?;
                     if matches!(event, Event::Opened(_)) {
-                        self.take(&entry);
+                        self.record.take(&entry);
                     } else {
                         self.take_foreign(&entry)?;
                     }
@@ -143,13 +176,8 @@ impl Journal {
         }
     }
 
-    fn take(&mut self, entry: &Entry) {
-        self.fleet.apply(entry);
-        self.next += 1;
-    }
-
     fn take_foreign(&mut self, entry: &Entry) -> Result<(), JournalError> {
-        self.take(entry);
+        self.record.take(entry);
         let (by, at) = (entry.by.clone(), entry.at);
         match &entry.event {
             Event::Opened(_) if by != self.me => Err(JournalError::Overtaken { by, at }),
@@ -192,7 +220,7 @@ mod tests {
     async fn what_is_written_is_read_again() {
         let (store, run) = (Store::memory(), "r".parse().unwrap());
         let mut journal = Journal::open(&store, &run, "a:1".into()).await.unwrap();
-        assert!(journal.is_empty());
+        assert!(journal.record.is_empty());
         journal.append(opened()).await.unwrap();
         journal.append(drained("why")).await.unwrap();
         let again = Journal::open(&store, &run, "b:2".into()).await.unwrap();

@@ -97,8 +97,8 @@ pub(super) mod tests {
         fleet.apply(&Entry { version: 1, at: at(seconds), by: "test:1".into(), event });
     }
 
-    pub fn status(number: u32, status: InstanceStatus) -> Event {
-        Event::Status { id: id(number), status, price: None }
+    pub fn status(seconds: i64, number: u32, status: InstanceStatus) -> Event {
+        Event::Status { id: id(number), since: at(seconds), status, price: None }
     }
 
     fn near(amount: Dollars, expected: f64) {
@@ -112,13 +112,13 @@ pub(super) mod tests {
         near(spent(&fleet, at(100)), 0.001);
         near(spent_at_most(&fleet, at(100)), 0.01 + 0.10);
         apply(&mut fleet, 0, Event::Created { id: id(1), instance: InstanceId(7) });
-        apply(&mut fleet, 100, status(1, InstanceStatus::Loading));
-        apply(&mut fleet, 200, status(1, InstanceStatus::Running));
-        apply(&mut fleet, 1200, status(1, InstanceStatus::Preempted));
+        apply(&mut fleet, 100, status(100, 1, InstanceStatus::Loading));
+        apply(&mut fleet, 200, status(200, 1, InstanceStatus::Running));
+        apply(&mut fleet, 1200, status(1200, 1, InstanceStatus::Preempted));
         // 200 s of disk, 1000 s of running, 100 s of disk, traffic.
         near(spent(&fleet, at(1300)), 0.002 + 0.10 + 0.001 + 0.10);
         near(spent_at_most(&fleet, at(1300)), 0.13 + 0.10);
-        apply(&mut fleet, 1400, Event::Gone { id: id(1) });
+        apply(&mut fleet, 1400, Event::Gone { id: id(1), since: at(1400) });
         near(spent(&fleet, at(9000)), 0.002 + 0.10 + 0.002 + 0.10);
         near(spent_at_most(&fleet, at(9000)), 0.002 + 0.10 + 0.002 + 0.10);
         near(rate(&fleet), 0.0);
@@ -137,8 +137,13 @@ pub(super) mod tests {
     fn a_price_that_the_host_raised_counts_from_then_on() {
         let mut fleet = Fleet::default();
         apply(&mut fleet, 0, Event::Intent(intent(1, 0)));
-        apply(&mut fleet, 0, status(1, InstanceStatus::Running));
-        let dearer = Event::Status { id: id(1), status: InstanceStatus::Running, price: Some(Dollars(0.72)) };
+        apply(&mut fleet, 0, status(0, 1, InstanceStatus::Running));
+        let dearer = Event::Status {
+            id: id(1),
+            since: at(1000),
+            status: InstanceStatus::Running,
+            price: Some(Dollars(0.72)),
+        };
         apply(&mut fleet, 1000, dearer);
         near(spent(&fleet, at(2000)), 0.10 + 0.20 + 0.10);
         near(rate(&fleet), 0.72);

@@ -66,8 +66,12 @@ impl fmt::Display for Ending {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Memory {
     messages: BTreeMap<BoxId, (String, Timestamp)>,
+    /// When the list was read before, and last.
+    listed_at: Option<(Option<Timestamp>, Timestamp)>,
     /// When a destruction was asked for last.
     pub destroyed_at: BTreeMap<BoxId, Timestamp>,
+    /// When the market said that a box is destroyed, unless it was listed after that.
+    pub ended_at: BTreeMap<BoxId, Timestamp>,
     /// When a log was read last.
     pub log_read_at: BTreeMap<BoxId, Timestamp>,
     /// What a log says of a worker that failed its start.
@@ -90,15 +94,31 @@ impl Memory {
     /// Takes the messages of a look in.
     pub fn see(&mut self, fleet: &Fleet, sight: &Sight) {
         let Ok(instances) = &sight.instances else { return };
+        self.listed_at = Some((self.listed_at.map(|(_, last)| last), sight.at));
         for of in fleet.live() {
             let Some(seen) = instances.iter().find(|instance| Some(instance.id) == of.instance) else {
                 continue;
             };
+            self.ended_at.remove(&of.intent.id);
             let known = self.messages.get(&of.intent.id).map(|(text, _)| text.as_str());
             if known != Some(seen.message.as_str()) {
                 self.messages.insert(of.intent.id.clone(), (seen.message.clone(), sight.at));
             }
         }
+    }
+
+    /// When a change happened that shows now: half way back to the list before.
+    pub fn changed_at(&self, now: Timestamp) -> Timestamp {
+        match self.listed_at {
+            Some((Some(before), last)) if last == now => now - now.duration_since(before) / 2,
+            _ => now,
+        }
+    }
+
+    /// Since when a box is gone that is not there now.
+    pub fn gone_since(&self, id: &BoxId, now: Timestamp) -> Timestamp {
+        let listed = self.listed_at.map_or(now, |(_, last)| self.changed_at(last));
+        self.ended_at.get(id).copied().unwrap_or(listed).min(now)
     }
 
     /// When a box showed the last progress in loading: a new message, or the status itself.

@@ -146,7 +146,7 @@ impl Fleet {
             | Event::Ready { id, .. }
             | Event::Bid { id, .. }
             | Event::Condemned { id, .. }
-            | Event::Gone { id } => self.apply_to_box(id, at, &entry.event),
+            | Event::Gone { id, .. } => self.apply_to_box(id, at, &entry.event),
         }
     }
 
@@ -162,9 +162,9 @@ impl Fleet {
                     self.banned.insert(of.intent.machine);
                 }
             }
-            Event::Status { status, price, .. } => {
+            Event::Status { since, status, price, .. } => {
                 let price = price.unwrap_or_else(|| of.price());
-                of.history.push(Since { at, status: *status, price });
+                of.history.push(Since { at: *since, status: *status, price });
             }
             Event::Ready { worker, .. } => of.ready = Some((at, worker.clone())),
             Event::Bid { bid, .. } => of.last_bid = Some((at, *bid)),
@@ -174,7 +174,7 @@ impl Fleet {
                     self.banned.insert(of.intent.machine);
                 }
             }
-            Event::Gone { .. } => of.end = Some(End::Gone(at)),
+            Event::Gone { since, .. } => of.end = Some(End::Gone((*since).max(of.status_since()))),
             _ => {}
         }
     }

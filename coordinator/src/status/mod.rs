@@ -9,6 +9,7 @@ use shared::plan::Plan;
 use shared::queue::{LeaseSnapshot, RunState, ShardCounts, ShardFailure, Snapshot, WorkerSnapshot};
 
 use crate::failure::Failure;
+use crate::fleet::view::Cost;
 use crate::merge::Run;
 use crate::record::{Depth, RefusedPart, read_record};
 
@@ -57,6 +58,8 @@ pub struct Status {
     pub failures: Vec<ShardFailure>,
     /// Objects in `parts/` that are no valid parts of this run (from the store alone).
     pub refused_parts: Vec<RefusedPart>,
+    /// What rented boxes cost; nothing where none ever were.
+    pub cost: Option<Cost>,
     /// What a person should know: a queue that is away or has lost the run.
     pub notes: Vec<String>,
 }
@@ -88,6 +91,7 @@ pub fn from_queue(plan: &Plan, snapshot: Snapshot) -> Status {
         leases: snapshot.leases,
         failures: snapshot.failures,
         refused_parts: Vec::new(),
+        cost: None,
         notes: Vec::new(),
     }
 }
@@ -119,6 +123,7 @@ pub async fn from_store(run: &Run) -> Result<Status, Failure> {
         leases: Vec::new(),
         failures: Vec::new(),
         refused_parts: record.refused,
+        cost: None,
         notes: Vec::new(),
     })
 }

@@ -51,6 +51,9 @@ fn write_all(text: &mut String, status: &Status) -> std::fmt::Result {
         let eta = status.eta_seconds.map_or_else(|| "unknown".to_owned(), duration);
         writeln!(text, "rate     {rate:.2} items/s, time left {eta}")?;
     }
+    if let Some(cost) = &status.cost {
+        text.push_str(&crate::fleet::view::text::cost(cost));
+    }
     for worker in &status.workers {
         write_worker(text, worker)?;
     }

@@ -168,7 +168,7 @@ async fn some(
         if until_gone(args, provider, *id).await {
             println!("instance {id} is gone");
             if let Some(of) = of {
-                journal.append(Event::Gone { id: of }).await?;
+                journal.append(Event::Gone { id: of, since: Timestamp::now() }).await?;
             }
         } else {
             left.push(*id);
@@ -180,27 +180,28 @@ async fn some(
 /// Asks for the end of a box until it is gone; `false` when the time is over.
 async fn until_gone(args: &DestroyArgs, provider: &dyn Provider, id: InstanceId) -> bool {
     let started = Instant::now();
-    let mut said = None;
+    let mut said = String::new();
     while started.elapsed() < args.give_up_after {
         match provider.instance(id).await {
             Ok(None) => return true,
             Ok(Some(_)) => {
                 if let Err(error) = provider.destroy(id).await {
-                    said = say_once(said, &error.to_string());
+                    say_once(&mut said, &error.to_string());
                 }
             }
-            Err(error) => said = say_once(said, &error.to_string()),
+            Err(error) => say_once(&mut said, &error.to_string()),
         }
         tokio::time::sleep(args.tick).await;
     }
     false
 }
 
-fn say_once(said: Option<String>, text: &str) -> Option<String> {
-    if said.as_deref() != Some(text) {
+/// Says what failed, unless it is what was said last.
+fn say_once(said: &mut String, text: &str) {
+    if said != text {
         eprintln!("{text}; trying again");
+        text.clone_into(said);
     }
-    Some(text.to_owned())
 }
 
 /// Without a record: everything with a label of the run, until two lists in a row have none.

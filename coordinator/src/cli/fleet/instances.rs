@@ -9,10 +9,10 @@ use shared::exit::ExitCode;
 use shared::queue::Queue as _;
 use shared::settings::FileSettings;
 
-use super::open;
 use crate::cli::args::{QueueArgs, StoreArgs};
-use crate::context::queue_for_a_look;
+use crate::context::{queue_for_a_look, run_of};
 use crate::failure::Failure;
+use crate::fleet::journal::Record;
 use crate::fleet::view::{Seen, text, view};
 
 /// The pause between two looks of `--watch`.
@@ -39,14 +39,17 @@ pub struct InstancesArgs {
 /// Prints the fleet once, or again and again. It needs the store alone; the queue adds what workers do.
 pub async fn instances(args: InstancesArgs, file: &FileSettings) -> Result<ExitCode, Failure> {
     let address = args.queue.address(file)?;
+    let store = args.store.open(file)?;
+    let run = run_of(&store, args.store.run(file)).await?;
+    let mut record = Record::open(&store, &run).await?;
     loop {
-        let (_, run, journal) = open(&args.store, file).await?;
+        record.read_on().await?;
         let snapshot = match &address {
             Some(address) => queue_for_a_look(address, &run)?.snapshot().await.ok().flatten(),
             None => None,
         };
         let seen = Seen { run: &run, snapshot: snapshot.as_ref(), items: None, now: Timestamp::now() };
-        let fleet = view(journal.fleet(), seen);
+        let fleet = view(record.fleet(), seen);
         let mut out = std::io::stdout().lock();
         if args.json {
             let json =

@@ -207,7 +207,7 @@ pub async fn launch(args: LaunchArgs, file: &FileSettings) -> Result<ExitCode, F
     eprint!("{}", table::offers(&prepared.ranked, needed));
     eprint!("{}", table::estimate(&prepared.ranked[..needed], prepared.work));
     if args.dry_run {
-        return args.show(&prepared, needed);
+        return show(&prepared, needed);
     }
     if needed == 0 && live == 0 {
         return Err(Failure::new(
@@ -310,7 +310,7 @@ impl LaunchArgs {
                         queue.unpause().await?;
                     }
                     RunState::Paused => {
-                        eprintln!("the run is paused: boxes will wait for `coordinator resume`")
+                        eprintln!("the run is paused: boxes will wait for `coordinator resume`");
                     }
                     RunState::Running => {}
                 }
@@ -390,27 +390,6 @@ impl LaunchArgs {
                  --worker-sha256, or an --image that has one",
             )),
         }
-    }
-
-    /// Prints the requests that would be sent.
-    fn show(&self, prepared: &Prepared, needed: usize) -> Result<ExitCode, Failure> {
-        println!("{}\n", prepared.provider.show_search(&prepared.boxes.wanted));
-        for (slot, chosen) in prepared.ranked.iter().take(needed).enumerate() {
-            let label = Label { run: prepared.run.plan.run.clone(), slot: slot as u32, id: BoxId::fresh() };
-            let user = prepared.rights.draft(&label).map_err(|error| Failure::usage(error.to_string()))?;
-            let environment = prepared.rights.environment(&label, prepared.rules.until, user.as_ref())?;
-            let order = Order {
-                label: label.to_string(),
-                image: prepared.boxes.image.clone(),
-                disk_gb: prepared.boxes.wanted.disk_gb,
-                onstart: prepared.boxes.onstart.clone(),
-                environment,
-                bid: prepared.rules.max_bid.map(|most| most.min(chosen.offer.price)),
-            };
-            println!("{}\n", prepared.provider.show_create(&chosen.offer, &order));
-        }
-        eprintln!("nothing was rented (--dry-run)");
-        Ok(ExitCode::Done)
     }
 
     /// Launches, and reports.
@@ -495,6 +474,27 @@ impl LaunchArgs {
         }
         Ok(())
     }
+}
+
+/// Prints the requests that would be sent.
+fn show(prepared: &Prepared, needed: usize) -> Result<ExitCode, Failure> {
+    println!("{}\n", prepared.provider.show_search(&prepared.boxes.wanted));
+    for (slot, chosen) in prepared.ranked.iter().take(needed).enumerate() {
+        let label = Label { run: prepared.run.plan.run.clone(), slot: slot as u32, id: BoxId::fresh() };
+        let user = prepared.rights.draft(&label).map_err(|error| Failure::usage(error.to_string()))?;
+        let environment = prepared.rights.environment(&label, prepared.rules.until, user.as_ref())?;
+        let order = Order {
+            label: label.to_string(),
+            image: prepared.boxes.image.clone(),
+            disk_gb: prepared.boxes.wanted.disk_gb,
+            onstart: prepared.boxes.onstart.clone(),
+            environment,
+            bid: prepared.rules.max_bid.map(|most| most.min(chosen.offer.price)),
+        };
+        println!("{}\n", prepared.provider.show_create(&chosen.offer, &order));
+    }
+    eprintln!("nothing was rented (--dry-run)");
+    Ok(ExitCode::Done)
 }
 
 /// Asks a person.

@@ -26,9 +26,9 @@ use crate::dollars::Dollars;
 use crate::failure::Failure;
 use crate::fleet::journal::{Journal, JournalError};
 use crate::fleet::state::Fleet;
+use crate::provider::Provider;
 use crate::provider::local::Local;
 use crate::provider::vast::{ApiKey, DEFAULT_URL, KEY_VARIABLE, URL_VARIABLE, Vast};
-use crate::provider::{Provider, ProviderError};
 
 /// Where boxes come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -136,16 +136,4 @@ async fn open(args: &StoreArgs, file: &FileSettings) -> Result<(Store, RunId, Jo
     let run = run_of(&store, args.run(file)).await?;
     let journal = journal(&store, &run).await?;
     Ok((store, run, journal))
-}
-
-impl From<ProviderError> for Failure {
-    fn from(error: ProviderError) -> Self {
-        Self::new(error.exit_code(), error)
-    }
-}
-
-impl From<JournalError> for Failure {
-    fn from(error: JournalError) -> Self {
-        Self::new(error.exit_code(), error)
-    }
 }

@@ -30,7 +30,9 @@ pub fn next(view: &View<'_>, of: &Rental) -> Vec<Action> {
         || seen.status != of.status()
         || seen.price.is_some_and(|price| (price.0 - of.price().0).abs() > 1e-9);
     if changed {
-        actions.push(Action::Note { id: of.intent.id.clone(), status: seen.status, price: seen.price });
+        let since = view.memory.changed_at(view.sight.at).max(of.status_since());
+        let (id, status, price) = (of.intent.id.clone(), seen.status, seen.price);
+        actions.push(Action::Note { id, since, status, price });
     }
     // A status that is new now is judged at the next look.
     if view.ends() || seen.status != of.status() {

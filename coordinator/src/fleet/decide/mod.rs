@@ -10,6 +10,7 @@ mod end;
 #[cfg(test)]
 mod tests;
 
+use jiff::Timestamp;
 use shared::ids::RunId;
 use shared::queue::{Snapshot, WorkerSnapshot};
 
@@ -42,6 +43,8 @@ pub enum Action {
     Note {
         /// The box.
         id: BoxId,
+        /// Since when, as far as looks tell.
+        since: Timestamp,
         /// What it does.
         status: InstanceStatus,
         /// What an hour costs.
@@ -124,6 +127,16 @@ pub enum Action {
     Say(Topic, String),
 }
 
+impl Action {
+    /// Whether the market is asked for a change: it takes seconds, and what was seen before is old then.
+    pub fn changes_market(&self) -> bool {
+        matches!(
+            self,
+            Self::Rent { .. } | Self::Destroy { .. } | Self::DestroyStray { .. } | Self::Rebid { .. }
+        )
+    }
+}
+
 /// What a message is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Topic {
@@ -178,7 +191,7 @@ impl<'a> View<'a> {
     }
 
     /// Seconds until now.
-    fn since(&self, moment: jiff::Timestamp) -> f64 {
+    fn since(&self, moment: Timestamp) -> f64 {
         seconds_between(moment, self.sight.at)
     }
 

@@ -1,8 +1,10 @@
 //! One step of a decision, carried out.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use shared::excerpt::excerpt;
 use shared::queue::Queue as _;
 
 use super::{Launcher, Outcome, tell};
@@ -19,7 +21,7 @@ use crate::resume::resume;
 /// Lines of a log that are looked through.
 const LOG_LINES: u32 = 200;
 
-/// How long a log may take to come: boxes that wait for this launcher go first.
+/// How long a log may take to come.
 const LOG_LIMIT: Duration = Duration::from_secs(30);
 
 /// What `infra/vast/onstart` writes before the reason why its worker cannot work.
@@ -34,9 +36,11 @@ impl Launcher {
                 let why = "no answer came, and no instance has its label".to_owned();
                 self.refused(id, why, false).await?;
             }
-            Action::Note { id, status, price } => self.note(Event::Status { id, status, price }).await?,
+            Action::Note { id, since, status, price } => {
+                self.note(Event::Status { id, since, status, price }).await?;
+            }
             Action::Ready { id, worker } => self.note(Event::Ready { id, worker }).await?,
-            Action::ReadLog { id, instance } => self.read_log(id, instance).await,
+            Action::ReadLog { id, instance } => self.read_log(id, instance),
             Action::Rebid { id, instance, bid } => match self.provider.raise_bid(instance, bid).await {
                 Ok(()) => self.note(Event::Bid { id, bid }).await?,
                 Err(error) => self.say(Topic::Failure, &format!("instance {instance}: {error}")),
@@ -87,7 +91,8 @@ impl Launcher {
     }
 
     async fn gone(&mut self, id: BoxId) -> Result<(), JournalError> {
-        self.note(Event::Gone { id: id.clone() }).await?;
+        let since = self.memory.gone_since(&id, Timestamp::now());
+        self.note(Event::Gone { id: id.clone(), since }).await?;
         self.delete_user(&id).await;
         Ok(())
     }
@@ -101,14 +106,18 @@ impl Launcher {
     }
 
     async fn destroy(&mut self, id: BoxId, instance: InstanceId) {
-        self.memory.destroyed_at.insert(id, Timestamp::now());
-        if let Err(error) = self.provider.destroy(instance).await {
-            self.say(
-                Topic::Failure,
-                &format!(
-                    "instance {instance} is not destroyed yet ({error}); it is tried again until it is gone"
-                ),
-            );
+        self.memory.destroyed_at.insert(id.clone(), Timestamp::now());
+        match self.provider.destroy(instance).await {
+            Ok(()) => {
+                self.memory.ended_at.insert(id, Timestamp::now());
+            }
+            Err(error) => {
+                let text = "it is tried again until it is gone";
+                self.say(
+                    Topic::Failure,
+                    &format!("instance {instance} is not destroyed yet ({error}); {text}"),
+                );
+            }
         }
     }
 
@@ -125,13 +134,24 @@ impl Launcher {
         Ok(())
     }
 
-    /// Looks for the reason why a worker is not heard.
-    async fn read_log(&mut self, id: BoxId, instance: InstanceId) {
+    /// Looks for the reason why a worker is not heard, beside everything else: a log takes long to come.
+    fn read_log(&mut self, id: BoxId, instance: InstanceId) {
         self.memory.log_read_at.insert(id.clone(), Timestamp::now());
-        let reading = tokio::time::timeout(LOG_LIMIT, self.provider.logs(instance, LOG_LINES));
-        let Ok(Ok(log)) = reading.await else { return };
-        if let Some(reason) = log.lines().filter_map(|line| line.split_once(FAILED)).next_back() {
-            self.memory.failures.insert(id, shared::excerpt::excerpt(reason.1.trim()).into_owned());
+        let provider = Arc::clone(&self.provider);
+        self.logs.spawn(async move {
+            let reading = tokio::time::timeout(LOG_LIMIT, provider.logs(instance, LOG_LINES));
+            let log = reading.await.ok().and_then(Result::ok).unwrap_or_default();
+            let reason = log.lines().filter_map(|line| line.split_once(FAILED)).next_back();
+            (id, reason.map(|(_, why)| excerpt(why.trim()).into_owned()))
+        });
+    }
+
+    /// Takes in what logs say that came meanwhile.
+    pub(super) fn take_logs(&mut self) {
+        while let Some(read) = self.logs.try_join_next() {
+            if let Ok((id, Some(reason))) = read {
+                self.memory.failures.insert(id, reason);
+            }
         }
     }
 

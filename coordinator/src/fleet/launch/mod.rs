@@ -16,12 +16,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use shared::exit::ExitCode;
 use shared::queue::redis::RedisQueue;
+use tokio::task::JoinSet;
 
 pub use signals::Signals;
 
 use super::decide::{Topic, decide};
 use super::event::{Closed, Event, Opened};
 use super::journal::{Journal, JournalError};
+use super::label::BoxId;
 use super::money::seconds_between;
 use super::rights::Rights;
 use super::rules::Rules;
@@ -102,7 +104,19 @@ pub struct Launcher {
     ending_since: Option<Timestamp>,
     /// What the queue said last, for the report.
     items_by_box: BTreeMap<String, u64>,
+    /// Logs that are on their way; what each says of a worker that failed.
+    logs: JoinSet<(BoxId, Option<String>)>,
     signals: Signals,
+}
+
+/// What became of a look and its decisions.
+enum Tick {
+    /// Nothing more to do before the next look is due.
+    Done,
+    /// The market was changed: look again at once, so that nothing is decided on an old look.
+    Changed,
+    /// It was the last.
+    Over(Outcome),
 }
 
 /// What a launcher works with.
@@ -155,6 +169,7 @@ impl Launcher {
             said: BTreeMap::new(),
             ending_since: None,
             items_by_box: BTreeMap::new(),
+            logs: JoinSet::new(),
             signals,
         })
     }
@@ -181,9 +196,11 @@ impl Launcher {
                 return Ok(Outcome::Left);
             }
             self.memory.interrupted |= self.signals.interrupted();
+            let mut pause = Duration::from_secs_f64(self.rules.deadlines.tick);
             match self.tick().await {
-                Ok(None) => {}
-                Ok(Some(outcome)) => return Ok(outcome),
+                Ok(Tick::Done) => {}
+                Ok(Tick::Changed) => pause = Duration::ZERO,
+                Ok(Tick::Over(outcome)) => return Ok(outcome),
                 Err(JournalError::Store(error)) if error.is_transient() => {
                     self.say(
                         Topic::Failure,
@@ -195,7 +212,6 @@ impl Launcher {
             if let Some(outcome) = self.overdue() {
                 return Ok(outcome);
             }
-            let pause = Duration::from_secs_f64(self.rules.deadlines.tick);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = self.signals.changed() => {}
@@ -203,21 +219,26 @@ impl Launcher {
         }
     }
 
-    async fn tick(&mut self) -> Result<Option<Outcome>, JournalError> {
+    async fn tick(&mut self) -> Result<Tick, JournalError> {
         self.journal.refresh().await?;
+        self.take_logs();
         let sight = self.look().await;
         self.memory.see(self.journal.fleet(), &sight);
         let actions = decide(&self.run.plan.run, self.journal.fleet(), &self.memory, &sight, &self.rules);
         for action in actions {
-            // What was decided may take minutes, and a person wants an end.
+            // A call may take its time, and a person wants an end.
             if self.signals.leaves() || (self.signals.interrupted() && !self.memory.interrupted) {
-                return Ok(None);
+                return Ok(Tick::Changed);
             }
+            let changes = action.changes_market();
             if let Some(outcome) = self.act(action).await? {
-                return Ok(Some(outcome));
+                return Ok(Tick::Over(outcome));
+            }
+            if changes {
+                return Ok(Tick::Changed);
             }
         }
-        Ok(None)
+        Ok(Tick::Done)
     }
 
     /// A fleet that ought to have ended and cannot be confirmed to have.

@@ -28,7 +28,7 @@ pub fn sentence(event: &Event, fleet: &Fleet) -> Option<String> {
             let never = if *ban { "; its machine is not rented again" } else { "" };
             Some(format!("{}: ending it: {why}{never}", place(fleet, id)))
         }
-        Event::Gone { id } => {
+        Event::Gone { id, .. } => {
             let cost = fleet
                 .boxes
                 .get(id)

@@ -199,6 +199,7 @@ fn retry_after(response: &Response) -> Option<Duration> {
 struct Said {
     success: Option<bool>,
     error: Option<Value>,
+    #[serde(alias = "message")]
     msg: Option<Value>,
     new_contract: Option<u64>,
 }
@@ -230,6 +231,8 @@ pub(super) fn refusal(what: &str, status: StatusCode, text: &str) -> Option<Prov
 fn kind_of(status: StatusCode, code: &str, text: &str) -> ProviderErrorKind {
     let about_money = ["insufficient", "credit", "balance"].iter().any(|word| text.contains(word));
     match (status.as_u16(), code) {
+        // A day's quota: trying again at once only makes more calls.
+        (429, "search_quota_exceeded") => ProviderErrorKind::Failed,
         (429, _) => ProviderErrorKind::RateLimited,
         (_, "auth_error") | (401 | 403, _) => ProviderErrorKind::Denied,
         (_, "no_such_ask" | "no_such_offer") => ProviderErrorKind::OfferGone,
@@ -271,6 +274,8 @@ mod tests {
             (404, r#"{"error": "auth_error"}"#, Some(Denied)),
             (401, "", Some(Denied)),
             (429, "API requests too frequent", Some(RateLimited)),
+            (429, r#"{"error": "search_quota_exceeded"}"#, Some(Failed)),
+            (410, r#"{"success": false, "error": "no_such_ask", "message": "stale"}"#, Some(OfferGone)),
             (400, r#"{"success": false, "error": "invalid_args", "msg": "label too long"}"#, Some(Invalid)),
             (400, r#"{"success": false, "msg": "insufficient credit"}"#, Some(Balance)),
             (410, "gone", Some(Invalid)),

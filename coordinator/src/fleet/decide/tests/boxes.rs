@@ -136,8 +136,8 @@ fn an_outbid_box_is_bid_for_up_to_the_most_and_then_left() {
     assert!(story.about_boxes_at(70).is_empty(), "it is given time to resume");
     assert!(condemned(&story.at(362)).unwrap().0.contains("does not resume"));
     // It ran again, and is outbid once more, beyond the most.
-    apply(&mut story.fleet, 100, status(1, InstanceStatus::Running));
-    apply(&mut story.fleet, 200, status(1, InstanceStatus::Preempted));
+    apply(&mut story.fleet, 100, status(100, 1, InstanceStatus::Running));
+    apply(&mut story.fleet, 200, status(200, 1, InstanceStatus::Preempted));
     story.instances.as_mut().unwrap()[0].min_bid = Some(Dollars(0.59));
     let actions = story.at(210);
     let (why, ban) = condemned(&actions).unwrap();
@@ -161,10 +161,16 @@ fn a_container_that_ended_is_replaced() {
 fn a_status_is_written_down_before_it_is_judged() {
     let mut story = Story::new().with_box(1, &[(10, InstanceStatus::Running)]);
     story.instances.as_mut().unwrap()[0].status = InstanceStatus::Exited;
-    let note = Action::Note { id: id(1), status: InstanceStatus::Exited, price: None };
+    let note = Action::Note { id: id(1), since: at(20), status: InstanceStatus::Exited, price: None };
     assert_eq!(story.about_boxes_at(20), [note]);
     story.instances.as_mut().unwrap()[0].status = InstanceStatus::Running;
     story.instances.as_mut().unwrap()[0].price = Some(Dollars(0.5));
-    let note = Action::Note { id: id(1), status: InstanceStatus::Running, price: Some(Dollars(0.5)) };
+    let note =
+        Action::Note { id: id(1), since: at(20), status: InstanceStatus::Running, price: Some(Dollars(0.5)) };
     assert_eq!(story.about_boxes_at(20), [note]);
+    // Between two looks the middle is taken.
+    story.instances.as_mut().unwrap()[0].price = None;
+    story.instances.as_mut().unwrap()[0].status = InstanceStatus::Offline;
+    let note = Action::Note { id: id(1), since: at(25), status: InstanceStatus::Offline, price: None };
+    assert_eq!(story.about_boxes_at(30), [note]);
 }

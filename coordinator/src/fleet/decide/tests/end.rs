@@ -18,7 +18,7 @@ fn a_finished_run_ends_its_boxes_and_closes_when_none_is_left() {
     assert_eq!(condemned(&story.at(101)), Some(("the run is finished", false)));
     apply(&mut story.fleet, 101, Event::Condemned { id: id(1), why: "done".into(), ban: false });
     assert!(!story.at(102).contains(&Action::Close), "it is still there");
-    apply(&mut story.fleet, 103, Event::Gone { id: id(1) });
+    apply(&mut story.fleet, 103, Event::Gone { id: id(1), since: at(103) });
     assert!(!story.at(104).contains(&Action::Close), "the list still has it");
     story.instances = Err("HTTP 503".into());
     assert!(!story.at(105).contains(&Action::Close), "the list cannot be read");

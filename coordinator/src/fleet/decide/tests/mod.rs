@@ -58,7 +58,7 @@ impl Story {
         let instance = InstanceId(u64::from(number));
         apply(&mut self.fleet, 1, Event::Created { id: id(number), instance });
         for (seconds, what) in seen {
-            apply(&mut self.fleet, *seconds, status(number, *what));
+            apply(&mut self.fleet, *seconds, status(*seconds, number, *what));
         }
         let status = seen.last().map_or(InstanceStatus::Created, |(_, status)| *status);
         let listed = self.listed(number, status);

@@ -86,7 +86,7 @@ fn a_box_that_is_not_listed_is_asked_for_before_it_is_believed_gone() {
     let confirm = [Action::Confirm { id: id(1), instance: InstanceId(1) }];
     assert_eq!(story.about_boxes_at(20), confirm);
     assert_eq!(rented(&story.at(20)), [1], "its place is not free before");
-    apply(&mut story.fleet, 21, Event::Gone { id: id(1) });
+    apply(&mut story.fleet, 21, Event::Gone { id: id(1), since: at(21) });
     assert_eq!(rented(&story.at(22)), [0, 1]);
 }
 
