@@ -12,6 +12,9 @@ use crate::status::{Source, Status};
 /// The most points kept of the run; with twice as many every second one goes.
 const POINTS: usize = 240;
 
+/// Seconds between two points at least: somebody who comes makes a look out of turn.
+const LEAST_STEP: f64 = 1.0;
+
 /// A point of the run's rate looks back this many seconds: workers report a few times a minute, in lumps.
 const RUN_WINDOW: f64 = 30.0;
 
@@ -40,7 +43,7 @@ pub struct Rate {
 pub struct History {
     points: Vec<Point>,
     latest: Option<Point>,
-    /// Seconds between two points kept.
+    /// Seconds between two points kept, [`LEAST_STEP`] or more.
     step: f64,
     workers: HashMap<WorkerId, VecDeque<Point>>,
 }
@@ -55,7 +58,7 @@ impl History {
         let items = status.items_done + status.items_failed + status.items_in_flight;
         let point = Point { at, items };
         self.latest = Some(point);
-        if self.points.last().is_none_or(|last| at - last.at >= self.step) {
+        if self.points.last().is_none_or(|last| at - last.at >= self.step.max(LEAST_STEP)) {
             self.points.push(point);
         }
         if self.points.len() >= 2 * POINTS {

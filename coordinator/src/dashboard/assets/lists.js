@@ -4,7 +4,7 @@ import { ago, byId, count, dollars, make, rate, say } from "./words.js";
 export function cells(page) {
   const { shards, per_cell: perCell, cells: all } = page.cells;
   const holder = byId("cells");
-  holder.className = `cells ${all.length <= 40 ? "few" : all.length <= 120 ? "some" : ""}`;
+  holder.className = `cells ${all.length <= 60 ? "few" : all.length <= 180 ? "some" : ""}`;
   while (holder.childElementCount > all.length) holder.lastElementChild.remove();
   while (holder.childElementCount < all.length) holder.append(make("i"));
   all.forEach(([done, leased, delayed, dead], index) => {

@@ -34,7 +34,7 @@ export const askForToken = (why) => dialog("Dashboard token", why, true);
 
 async function give(order) {
   if (order === "drain") {
-    const why = "Workers finish what they hold and exit. Rented boxes are given back.";
+    const why = "Workers finish what they hold and exit.";
     if (!(await dialog("Drain this run?", why, false))) return;
   }
   if (!hasToken() && !(await askForToken("Orders to the queue take the token the dashboard was started with."))) return;
