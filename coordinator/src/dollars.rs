@@ -21,6 +21,12 @@ impl Dollars {
         Self(self.0 * seconds.max(0.0) / 3600.0)
     }
 
+    /// The larger of two.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self(self.0.max(other.0))
+    }
+
     /// The smaller of two.
     #[must_use]
     pub fn min(self, other: Self) -> Self {

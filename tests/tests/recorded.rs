@@ -6,8 +6,14 @@
 use std::path::Path;
 
 use coordinator::context::planned_run;
+use coordinator::dollars::Dollars;
+use coordinator::fleet::event::Entry;
+use coordinator::fleet::journal::Record;
+use coordinator::fleet::state::End;
+use coordinator::provider::InstanceId;
 use coordinator::record::{Depth, read_record};
 use shared::bundle::Bundle;
+use shared::ids::RunId;
 use shared::plan::fingerprint;
 use shared::store::{Store, layout};
 use tests::npz;
@@ -62,4 +68,27 @@ fn a_merge_of_version_1_gives_the_recorded_arrays() {
     let failed = "runs/recorded/failed.jsonl";
     let read = |root: &Path| std::fs::read_to_string(root.join(failed)).unwrap();
     assert_eq!(read(&working.path().join("store")), read(Path::new(RECORDED)));
+}
+
+#[tokio::test]
+async fn the_record_of_a_fleet_of_version_1_is_read() {
+    let store = Store::open(RECORDED).unwrap();
+    let run: RunId = "recorded".parse().unwrap();
+    let record = Record::open(&store, &run).await.unwrap();
+    let fleet = record.fleet();
+    let ends: Vec<_> = fleet.boxes.values().map(|of| of.end).collect();
+    let gone = End::Gone("2026-11-24T13:03:00Z".parse().unwrap());
+    assert_eq!(ends, [Some(gone), Some(End::Refused), Some(End::GivenUp)]);
+    let first = fleet.boxes.values().next().unwrap();
+    assert_eq!((first.instance, first.price()), (Some(InstanceId(501)), Dollars(0.4)));
+    assert_eq!(first.history.len(), 2);
+    assert!(fleet.strays.contains(&InstanceId(502)) && fleet.banned.contains(&first.intent.machine));
+    let billed = fleet.closed.as_ref().unwrap().1.billed;
+    assert_eq!((billed, fleet.launches_since(fleet.began_at.unwrap())), (Some(Dollars(0.53)), 2));
+    // Written again, each entry has the bytes it had: no field got lost on the way.
+    for number in 0..16 {
+        let bytes = store.get(&layout::fleet_entry_key(&run, number)).await.unwrap();
+        let entry: Entry = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!(serde_json::to_vec(&entry).unwrap(), bytes, "entry {number}");
+    }
 }

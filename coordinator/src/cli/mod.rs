@@ -171,7 +171,7 @@ async fn run(command: Command, stop: CancellationToken) -> Result<ExitCode, Fail
         Command::Merge(args) => merge::merge(args, &file).await,
         Command::Verify(args) => verify::verify(args, &file).await,
         Command::Forget(args) => control::forget(args, &file).await,
-        Command::Launch(args) => fleet::launch(*args, &file).await,
+        Command::Launch(args) => Box::pin(fleet::launch(*args, &file)).await,
         Command::Instances(args) => fleet::instances(args, &file).await,
         Command::Logs(args) => fleet::logs(args, &file).await,
         Command::Destroy(args) => fleet::destroy(args, &file).await,

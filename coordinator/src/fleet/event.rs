@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use shared::queue::redis::acl::PasswordHash;
 
-use super::label::BoxId;
+use super::label::{BoxId, FleetTag};
 use crate::dollars::Dollars;
 use crate::provider::{InstanceId, InstanceStatus, MachineId, OfferId};
 
@@ -51,6 +51,11 @@ pub enum Event {
         why: String,
         /// Whether its machine is not to be tried again.
         ban: bool,
+    },
+    /// No answer came, and it is not there: it may have been.
+    GivenUp {
+        /// The box.
+        id: BoxId,
     },
     /// The market shows another status or price than before.
     Status {
@@ -115,6 +120,12 @@ pub enum Event {
 pub struct Opened {
     /// Which provider.
     pub provider: String,
+    /// Whose boxes: the market's address and the account there, or this machine's folder.
+    pub account: String,
+    /// What the nonces of its labels begin with, the same in every entry of this kind.
+    pub tag: FleetTag,
+    /// Whether machines are rented again that were bad before.
+    pub forget_bans: bool,
     /// Boxes asked for.
     pub workers: u32,
     /// The most for the whole run.

@@ -17,7 +17,7 @@ pub fn seconds_between(earlier: Timestamp, later: Timestamp) -> f64 {
 /// What a box has cost by now, as its statuses were seen.
 pub fn estimate(of: &Rental, now: Timestamp) -> Dollars {
     let end = match of.end {
-        Some(End::Refused) => return Dollars::ZERO,
+        Some(End::Refused | End::GivenUp) => return Dollars::ZERO,
         Some(End::Gone(at)) => at,
         None => now,
     };
@@ -33,13 +33,17 @@ pub fn estimate(of: &Rental, now: Timestamp) -> Dollars {
     if ran { sum + of.intent.traffic } else { sum }
 }
 
-/// What a box can have cost by now at most, whatever it did: its whole price since it was ordered, and its traffic.
-/// For one that is gone the estimate is as good.
+/// What a box can have cost by now at most, whatever it did unseen: its dearest price from the order to its end, and
+/// its traffic.
 pub fn bound(of: &Rental, now: Timestamp) -> Dollars {
-    match of.end {
-        Some(_) => estimate(of, now),
-        None => of.price().an_hour_for(seconds_between(of.ordered_at, now)) + of.intent.traffic,
-    }
+    let end = match of.end {
+        Some(End::Refused) => return Dollars::ZERO,
+        // It may have been there for as long as it was waited for.
+        Some(End::GivenUp) => return of.intent.traffic,
+        Some(End::Gone(at)) => at,
+        None => now,
+    };
+    of.highest_price().an_hour_for(seconds_between(of.ordered_at, end)) + of.intent.traffic
 }
 
 /// The estimate of all boxes.
@@ -52,9 +56,9 @@ pub fn spent_at_most(fleet: &Fleet, now: Timestamp) -> Dollars {
     fleet.boxes.values().map(|of| bound(of, now)).sum()
 }
 
-/// What an hour costs now if every box that may exist runs.
+/// What an hour costs now at most: every box that may exist runs.
 pub fn rate(fleet: &Fleet) -> Dollars {
-    fleet.live().map(Rental::price).sum()
+    fleet.live().map(Rental::highest_price).sum()
 }
 
 #[cfg(test)]
@@ -70,7 +74,7 @@ pub(super) mod tests {
     }
 
     pub fn id(number: u32) -> BoxId {
-        format!("{number:08x}").parse().unwrap()
+        format!("{number:012x}").parse().unwrap()
     }
 
     /// An RTX 4090 at 36 cents an hour, disk at 3.6, traffic for ten cents.
@@ -120,7 +124,7 @@ pub(super) mod tests {
         near(spent_at_most(&fleet, at(1300)), 0.13 + 0.10);
         apply(&mut fleet, 1400, Event::Gone { id: id(1), since: at(1400) });
         near(spent(&fleet, at(9000)), 0.002 + 0.10 + 0.002 + 0.10);
-        near(spent_at_most(&fleet, at(9000)), 0.002 + 0.10 + 0.002 + 0.10);
+        near(spent_at_most(&fleet, at(9000)), 0.14 + 0.10);
         near(rate(&fleet), 0.0);
     }
 
@@ -131,6 +135,23 @@ pub(super) mod tests {
         apply(&mut fleet, 90, Event::Refused { id: id(1), why: "gone".into(), ban: true });
         near(spent(&fleet, at(9000)), 0.0);
         assert!(fleet.banned.contains(&MachineId(1001)));
+    }
+
+    #[test]
+    fn a_bid_costs_the_disk_on_top_and_a_price_that_fell_does_not_shrink_the_bound() {
+        let mut fleet = Fleet::default();
+        apply(&mut fleet, 0, Event::Intent(Intent { bid: Some(Dollars(0.36)), ..intent(1, 0) }));
+        near(rate(&fleet), 0.36 + 0.036);
+        apply(&mut fleet, 10, Event::Bid { id: id(1), bid: Dollars(0.72) });
+        near(rate(&fleet), 0.72 + 0.036);
+        let cheaper = Event::Status {
+            id: id(1),
+            since: at(20),
+            status: InstanceStatus::Running,
+            price: Some(Dollars(0.10)),
+        };
+        apply(&mut fleet, 20, cheaper);
+        near(spent_at_most(&fleet, at(3600)), 0.756 + 0.10);
     }
 
     #[test]

@@ -68,16 +68,35 @@ impl Users {
         WorkerUser::new(&name, &self.run, QueuePassword::fresh(), &self.administrator)
     }
 
-    /// Makes it on the server.
+    /// Makes it on the server, which keeps it across a restart if it can.
     pub async fn make(&self, user: &WorkerUser) -> Result<(), RightsError> {
-        self.list.apply(user).await.map_err(RightsError::Queue)
+        self.list.apply(user).await.map_err(RightsError::Queue)?;
+        self.list.save().await.map(drop).map_err(RightsError::Queue)
     }
 
-    /// Makes it again from what is written down of it.
-    pub async fn restore(&self, user: &QueueUser) -> Result<(), RightsError> {
-        let hash = user.password_sha256.clone();
-        let rights = WorkerRights::new(&user.name, &self.run, hash, &self.administrator)?;
-        self.list.apply(&rights).await.map_err(RightsError::Queue)
+    /// Makes those again, from what is written down of them, that the server does not have; how many.
+    pub async fn restore_missing(
+        &self,
+        users: impl Iterator<Item = &QueueUser>,
+    ) -> Result<usize, RightsError> {
+        let present = self.names().await?;
+        let mut restored = 0;
+        for user in users.filter(|user| !present.contains(&user.name)) {
+            let hash = user.password_sha256.clone();
+            let rights = WorkerRights::new(&user.name, &self.run, hash, &self.administrator)?;
+            self.list.apply(&rights).await.map_err(RightsError::Queue)?;
+            restored += 1;
+        }
+        if restored > 0 {
+            self.list.save().await.map_err(RightsError::Queue)?;
+        }
+        Ok(restored)
+    }
+
+    /// The users of boxes that the server has.
+    async fn names(&self) -> Result<Vec<String>, RightsError> {
+        let prefix = format!("worker-{}-", self.run);
+        self.list.users(&self.run, &prefix).await.map_err(RightsError::Queue)
     }
 
     /// Deletes it; one that is not there is no failure.
@@ -87,11 +106,10 @@ impl Users {
 
     /// Deletes the users of all boxes of the run.
     pub async fn delete_all(&self) -> Result<(), RightsError> {
-        let prefix = format!("worker-{}-", self.run);
-        for name in self.list.users(&self.run, &prefix).await.map_err(RightsError::Queue)? {
+        for name in self.names().await? {
             self.delete(&name).await?;
         }
-        Ok(())
+        self.list.save().await.map(drop).map_err(RightsError::Queue)
     }
 }
 

@@ -44,6 +44,16 @@ impl Default for Deadlines {
     }
 }
 
+/// An order without an answer is waited for this many times the deadline of a box that is made: a creation may take its
+/// time, and be told to come again.
+pub const ANSWER: f64 = 2.0;
+
+/// A box is not taken for gone within this share of that deadline: lists lag behind what was made.
+pub const SETTLED: f64 = 1.0 / 3.0;
+
+/// Boxes in a row that come to nothing before no more are rented: twice the fleet, and at least so many.
+pub const FAILURES: usize = 6;
+
 /// A box that loads for this many times the deadline is given up however its message moves.
 pub const LONGEST_LOADING: f64 = 3.0;
 
@@ -54,6 +64,8 @@ pub struct Rules {
     pub workers: u32,
     /// The most for the whole run.
     pub budget: Option<Dollars>,
+    /// The most for an hour of one box; hosts may raise what they ask for.
+    pub max_price: Option<Dollars>,
     /// The most an hour.
     pub max_rate: Option<Dollars>,
     /// What must stay on the account.
@@ -74,6 +86,7 @@ impl Rules {
         Self {
             workers: 0,
             budget: fleet.opened.as_ref().and_then(|(_, opened)| opened.budget),
+            max_price: None,
             max_rate: None,
             balance_floor: Dollars::ZERO,
             max_bid: None,

@@ -66,22 +66,30 @@ impl fmt::Display for Ending {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Memory {
     messages: BTreeMap<BoxId, (String, Timestamp)>,
+    /// When this launcher looked first.
+    began_at: Option<Timestamp>,
     /// When the list was read before, and last.
     listed_at: Option<(Option<Timestamp>, Timestamp)>,
-    /// When a destruction was asked for last.
-    pub destroyed_at: BTreeMap<BoxId, Timestamp>,
+    /// When somebody watched the boxes last before this launcher did, until it has read the list itself.
+    pub unwatched_since: Option<Timestamp>,
+    /// Since when the queue is known without a break: nobody was heard before that.
+    pub queue_known_since: Option<Timestamp>,
+    /// What the account may still spend, as it was read last.
+    pub balance: Option<Dollars>,
+    /// Instances whose destruction is being asked for.
+    pub destroying: BTreeSet<InstanceId>,
+    /// When the answer to that came last.
+    pub destroyed_at: BTreeMap<InstanceId, Timestamp>,
     /// When the market said that a box is destroyed, unless it was listed after that.
     pub ended_at: BTreeMap<BoxId, Timestamp>,
-    /// When a log was read last.
+    /// Boxes that more is being offered for.
+    pub bidding: BTreeSet<BoxId>,
+    /// When a log was asked for last.
     pub log_read_at: BTreeMap<BoxId, Timestamp>,
     /// What a log says of a worker that failed its start.
     pub failures: BTreeMap<BoxId, String>,
-    /// Strays that were written down.
-    pub strays: BTreeSet<InstanceId>,
-    /// Since when all workers are silent at once.
-    pub all_silent_since: Option<Timestamp>,
-    /// When the users of the queue were made again last.
-    pub users_restored_at: Option<Timestamp>,
+    /// When the users of the queue were looked through last.
+    pub users_checked_at: Option<Timestamp>,
     /// Why no further box can be rented until a person acts.
     pub refused: Option<String>,
     /// Why the fleet shall end, once that is decided.
@@ -91,8 +99,21 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Takes the messages of a look in.
+    /// Of a launcher that takes over where somebody watched last at this moment.
+    pub fn unwatched_since(moment: Option<Timestamp>) -> Self {
+        Self { unwatched_since: moment, ..Self::default() }
+    }
+
+    /// Takes a look in.
     pub fn see(&mut self, fleet: &Fleet, sight: &Sight) {
+        self.began_at.get_or_insert(sight.at);
+        self.balance = sight.balance.or(self.balance);
+        match &sight.queue {
+            QueueSight::Known(_) => {
+                self.queue_known_since.get_or_insert(sight.at);
+            }
+            _ => self.queue_known_since = None,
+        }
         let Ok(instances) = &sight.instances else { return };
         self.listed_at = Some((self.listed_at.map(|(_, last)| last), sight.at));
         for of in fleet.live() {
@@ -107,16 +128,38 @@ impl Memory {
         }
     }
 
-    /// When a change happened that shows now: half way back to the list before.
+    /// As if it had looked since a moment.
+    #[cfg(test)]
+    pub fn watching_since(&mut self, moment: Timestamp) {
+        self.began_at = Some(moment);
+        self.queue_known_since = self.queue_known_since.map(|_| moment);
+    }
+
+    /// The later of a moment and this launcher's first look: by another clock, or unwatched, nothing was waited for.
+    pub fn not_before_me(&self, moment: Timestamp) -> Timestamp {
+        self.began_at.map_or(moment, |began| moment.max(began))
+    }
+
+    /// The later of a moment and the one since when the queue is known.
+    pub fn not_before_queue(&self, moment: Timestamp) -> Timestamp {
+        self.queue_known_since.map_or(moment, |known| moment.max(known))
+    }
+
+    /// When a change happened that shows now: half way back to the list before. What nobody watched is taken to
+    /// have changed at once, as it costs most.
     pub fn changed_at(&self, now: Timestamp) -> Timestamp {
-        match self.listed_at {
-            Some((Some(before), last)) if last == now => now - now.duration_since(before) / 2,
+        match (self.unwatched_since, self.listed_at) {
+            (Some(at), _) => at.min(now),
+            (None, Some((Some(before), last))) if last == now => now - now.duration_since(before) / 2,
             _ => now,
         }
     }
 
     /// Since when a box is gone that is not there now.
     pub fn gone_since(&self, id: &BoxId, now: Timestamp) -> Timestamp {
+        if self.unwatched_since.is_some() {
+            return now;
+        }
         let listed = self.listed_at.map_or(now, |(_, last)| self.changed_at(last));
         self.ended_at.get(id).copied().unwrap_or(listed).min(now)
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use super::event::{Closed, Entry, Event, Intent, Opened};
-use super::label::BoxId;
+use super::label::{BoxId, FleetTag};
 use crate::dollars::Dollars;
 use crate::provider::{InstanceId, InstanceStatus, MachineId};
 
@@ -23,8 +23,10 @@ pub struct Since {
 /// How a box ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// It never was.
+    /// It never was, for sure.
     Refused,
+    /// It was ordered, and never seen.
+    GivenUp,
     /// It is gone since then.
     Gone(Timestamp),
 }
@@ -91,14 +93,23 @@ impl Rental {
         self.history.last().map_or(InstanceStatus::Created, |since| since.status)
     }
 
-    /// Since when it does that.
+    /// Since when it does that: another price is no other status.
     pub fn status_since(&self) -> Timestamp {
-        self.history.last().map_or(self.ordered_at, |since| since.at)
+        let now = self.status();
+        let same = self.history.iter().rev().take_while(|since| since.status == now);
+        same.last().map_or(self.ordered_at, |since| since.at)
     }
 
-    /// What an hour of it costs while it runs.
+    /// What an hour of it costs while it runs, as it was seen last.
     pub fn price(&self) -> Dollars {
         self.history.last().map_or(self.intent.price, |since| since.price)
+    }
+
+    /// The most that an hour of it can cost: the dearest price that was agreed, bid or seen.
+    pub fn highest_price(&self) -> Dollars {
+        let bid = self.bid().map_or(Dollars::ZERO, |bid| bid + self.intent.disk_price);
+        let seen = self.history.iter().map(|since| since.price);
+        seen.fold(self.intent.price.max(bid), Dollars::max)
     }
 
     /// The bid that holds.
@@ -112,6 +123,12 @@ impl Rental {
 pub struct Fleet {
     /// Every box there ever was an intent for.
     pub boxes: BTreeMap<BoxId, Rental>,
+    /// What the nonces of its labels begin with.
+    pub tag: Option<FleetTag>,
+    /// Instances with our label that no box accounted for.
+    pub strays: BTreeSet<InstanceId>,
+    /// When the last entry was written: somebody was watching then.
+    pub written_at: Option<Timestamp>,
     /// Machines not to be rented again.
     pub banned: BTreeSet<MachineId>,
     /// Whose fleet it is, and what was asked for.
@@ -128,9 +145,14 @@ impl Fleet {
     /// Takes an entry in.
     pub fn apply(&mut self, entry: &Entry) {
         let at = entry.at;
+        self.written_at = Some(at);
         match &entry.event {
             Event::Opened(opened) => {
                 self.opened = Some((entry.by.clone(), opened.clone()));
+                self.tag.get_or_insert_with(|| opened.tag.clone());
+                if opened.forget_bans {
+                    self.banned.clear();
+                }
                 self.began_at.get_or_insert(at);
                 (self.drained, self.closed) = (None, None);
             }
@@ -139,9 +161,12 @@ impl Fleet {
             }
             Event::Drained { why } => self.drained = Some((at, why.clone())),
             Event::Closed(closed) => self.closed = Some((at, closed.clone())),
-            Event::Stray { .. } => {}
+            Event::Stray { instance, .. } => {
+                self.strays.insert(*instance);
+            }
             Event::Created { id, .. }
             | Event::Refused { id, .. }
+            | Event::GivenUp { id }
             | Event::Status { id, .. }
             | Event::Ready { id, .. }
             | Event::Bid { id, .. }
@@ -162,6 +187,7 @@ impl Fleet {
                     self.banned.insert(of.intent.machine);
                 }
             }
+            Event::GivenUp { .. } => of.end = Some(End::GivenUp),
             Event::Status { since, status, price, .. } => {
                 let price = price.unwrap_or_else(|| of.price());
                 of.history.push(Since { at: *since, status: *status, price });
@@ -194,8 +220,18 @@ impl Fleet {
         self.boxes.values().find(|of| of.instance == Some(instance))
     }
 
-    /// Intents since a moment.
+    /// Boxes ordered since a moment, without those that never were.
     pub fn launches_since(&self, moment: Timestamp) -> usize {
-        self.boxes.values().filter(|of| of.ordered_at >= moment).count()
+        let ordered = self.boxes.values().filter(|of| of.ordered_at >= moment);
+        ordered.filter(|of| of.end != Some(End::Refused)).count()
+    }
+
+    /// Boxes in a row, the latest first, that came to nothing of their own: their worker was never heard.
+    pub fn failed_in_a_row(&self) -> Vec<&Rental> {
+        let mut ordered: Vec<&Rental> =
+            self.boxes.values().filter(|of| of.end != Some(End::Refused)).collect();
+        ordered.sort_by_key(|of| std::cmp::Reverse(of.ordered_at));
+        let over = ordered.into_iter().filter(|of| of.ready.is_some() || !of.is_wanted());
+        over.take_while(|of| of.ready.is_none()).collect()
     }
 }

@@ -13,6 +13,8 @@ pub enum ProviderErrorKind {
     OfferGone,
     /// Too many calls.
     RateLimited,
+    /// The day's quota of calls is used up.
+    Quota,
     /// The key is wrong or may not do this.
     Denied,
     /// The account has too little money.
@@ -75,6 +77,7 @@ impl ProviderError {
             ProviderErrorKind::Balance => ExitCode::Incomplete,
             ProviderErrorKind::OfferGone
             | ProviderErrorKind::RateLimited
+            | ProviderErrorKind::Quota
             | ProviderErrorKind::Unreachable
             | ProviderErrorKind::Failed => ExitCode::Unreachable,
         }

@@ -25,6 +25,10 @@ use crate::dollars::Dollars;
 /// A source of boxes.
 #[async_trait]
 pub trait Provider: Send + Sync {
+    /// Whose boxes these are: the market and the account there, or this machine. A fleet is looked after with one
+    /// account alone.
+    async fn account(&self) -> Result<String, ProviderError>;
+
     /// Offers that can be taken now and hold what is wanted, in no promised order.
     async fn offers(&self, wanted: &Wanted) -> Result<Vec<Offer>, ProviderError>;
 

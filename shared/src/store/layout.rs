@@ -61,6 +61,11 @@ pub fn fleet_entry_key(run: &RunId, number: u64) -> String {
     format!("{}/{number:08}.json", fleet_folder(run))
 }
 
+/// Where a launcher tries out whether the store writes over what is there.
+pub fn fleet_probe_key(run: &RunId, probe: &str) -> String {
+    format!("{RUNS}/{run}/fleet-probe/{probe}")
+}
+
 /// A worker program for rented boxes, gzipped, by the SHA-256 of what is packed.
 pub fn worker_key(sha256: &str) -> String {
     format!("workers/{sha256}.gz")

@@ -16,6 +16,12 @@ pub fn matches(row: &Map<String, Value>, filters: &Map<String, Value>) -> Result
         let Value::Object(conditions) = conditions else {
             return Err(format!("{field}: expected an object of operators"));
         };
+        // A place (`Sweden, SE`) is asked for by its code.
+        let code = match (field.as_str(), value) {
+            ("geolocation", Value::String(place)) => place.rsplit(", ").next().map(Value::from),
+            _ => None,
+        };
+        let value = code.as_ref().unwrap_or(value);
         for (operator, wanted) in conditions {
             if !holds(value, operator, wanted).ok_or_else(|| format!("{field}: bad operator {operator}"))? {
                 return Ok(false);

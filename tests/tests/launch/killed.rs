@@ -26,7 +26,7 @@ fn add_slow_machines(scene: &Scene, count: u32) {
 
 #[test]
 fn a_launcher_killed_at_ten_moments_leaves_no_orphan_and_rents_nothing_twice() {
-    let Some(scene) = Scene::new(1200) else { return };
+    let Some(scene) = Scene::new(720) else { return };
     add_slow_machines(&scene, 16);
     let seed = rand::random::<u64>();
     println!("seed {seed}");
@@ -44,7 +44,7 @@ fn a_launcher_killed_at_ten_moments_leaves_no_orphan_and_rents_nothing_twice() {
     last.expect(0);
     scene.check_ledger();
     assert!(scene.market.ledger().most_alive(&scene.prefix()) <= 4);
-    assert_eq!(scene.merged().ids.len(), 1125);
+    assert_eq!(scene.merged().ids.len(), 675);
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn the_second_launcher_wins_and_the_first_stops_without_touching_a_box() {
     assert!(said.contains("no box of run") && said.contains("billed"), "{said}");
     second.expect(1);
     scene.check_ledger();
-    assert_eq!(scene.creations(), 2);
+    assert_eq!(scene.creations(), 2, "{}\n{}", first.log(), second.log());
     let users = scene.redis.cli(&["-a", crate::scene::QUEUE_PASSWORD, "--no-auth-warning", "ACL", "USERS"]);
     assert_eq!(users, "default", "users of boxes are left");
 }
@@ -93,12 +93,7 @@ fn the_second_launcher_wins_and_the_first_stops_without_touching_a_box() {
 #[test]
 fn a_box_destroyed_by_hand_is_replaced_and_a_foreign_one_is_not_touched() {
     let Some(scene) = Scene::new(2000) else { return };
-    let foreign = scene.market.add_offer(machine(50.0, Script::default()));
-    let order = serde_json::json!({
-        "client_id": "me", "image": "ubuntu", "disk": 10, "label": "my training box", "onstart": "sleep 1000",
-        "runtype": "ssh_proxy", "env": {}
-    });
-    let foreign = scene.market.rent(foreign, &order).unwrap();
+    let foreign = scene.rent_foreign("my training box");
     for _ in 0..3 {
         scene.market.add_offer(machine(36.0, Script::default()));
     }

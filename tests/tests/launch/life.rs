@@ -46,7 +46,7 @@ fn watch_estimate(scene: &Scene) -> Option<f64> {
 
 #[test]
 fn a_fleet_of_six_survives_its_market() {
-    let Some(scene) = Scene::new(1920) else { return };
+    let Some(scene) = Scene::new(1440) else { return };
     add_machines(&scene);
     let launcher = scene.launch(6, 400).args(["--interruptible", "--bid", "60", "--budget", "40", "--json"]);
     let mut launching = scene.start(launcher);
@@ -82,7 +82,7 @@ fn a_fleet_of_six_survives_its_market() {
     println!("the running estimate was off by {:.2} % at most", 100.0 * furthest);
     assert!(furthest <= 0.02, "the running estimate was off by {furthest}");
     let rows = scene.merged();
-    assert_eq!(rows.ids.len(), 1800);
+    assert_eq!(rows.ids.len(), 1350);
 }
 
 #[test]
@@ -91,8 +91,8 @@ fn a_budget_that_is_too_small_is_never_exceeded_and_what_is_done_stays() {
     for number in 0..4 {
         scene.market.add_offer(machine(36.0 + f64::from(number) / 10.0, Script::default()));
     }
-    let launch = |budget: &str| scene.launch(2, 400).args(["--budget", budget]);
-    let small = launch("0.90").output().expect(4);
+    let launch = |batch_ms, budget: &str| scene.launch(2, batch_ms).args(["--budget", budget]);
+    let small = launch(400, "0.90").output().expect(4);
     let said = both(&small);
     assert!(said.contains("the budget of $0.90 is reached") && said.contains("coordinator status"), "{said}");
     scene.check_ledger();
@@ -102,7 +102,7 @@ fn a_budget_that_is_too_small_is_never_exceeded_and_what_is_done_stays() {
     println!("spent {spent:.3} of 0.90, {done} of {total} items");
     assert!(done > 0 && done < total, "{done} of {total}");
     // More money goes on where it stopped, and counts what was spent.
-    let _ = launch("8.00").output().expect(0);
+    let _ = launch(40, "8.00").output().expect(0);
     scene.check_ledger();
     assert!(scene.billed() <= 8.0);
     assert_eq!(scene.merged().ids.len(), 1500);
@@ -119,7 +119,7 @@ fn a_budget_that_no_box_fits_rents_nothing() {
 
 #[test]
 fn a_redis_that_starts_empty_costs_nothing_but_time() {
-    let Some(mut scene) = Scene::new(800) else { return };
+    let Some(mut scene) = Scene::new(400) else { return };
     for number in 0..3 {
         scene.market.add_offer(machine(36.0 + f64::from(number), Script::default()));
     }
@@ -131,7 +131,7 @@ fn a_redis_that_starts_empty_costs_nothing_but_time() {
     assert!(log.contains("rebuilt from the store"), "{log}");
     assert_eq!(scene.creations(), 2, "the boxes got their users back:\n{log}");
     scene.check_ledger();
-    assert_eq!(scene.merged().ids.len(), 750);
+    assert_eq!(scene.merged().ids.len(), 375);
 }
 
 #[test]

@@ -45,6 +45,9 @@ fn this_machine_is_a_provider_too() {
     let mut first = launch().start(&log);
     until("three workers", || (said().matches(" works").count() == 3).then_some(()));
     first.kill();
+    // In another folder, as on another machine, these boxes would be taken for gone.
+    let elsewhere = launch().flag("--local-folder", folder.path().join("elsewhere")).output().expect(2);
+    assert!(elsewhere.stderr().contains("boxes of this run may be on machine"), "{}", elsewhere.stderr());
     let fleet = coordinator("instances").args(["--json"]).output().expect(0).stdout();
     let fleet: Value = serde_json::from_str(&fleet).unwrap();
     assert_eq!(fleet["boxes"].as_array().unwrap().len(), 3, "{fleet}");
@@ -55,7 +58,9 @@ fn this_machine_is_a_provider_too() {
     let report = launch().output().expect(0);
     assert!(report.stderr().contains("taking over 3 boxes"), "{}", report.stderr());
     assert!(!report.stderr().contains("renting"), "{}", report.stderr());
-    assert_eq!(std::fs::read_dir(folder.path().join("boxes")).unwrap().count(), 0);
+    let left = std::fs::read_dir(folder.path().join("boxes")).unwrap();
+    assert_eq!(left.filter(|entry| entry.as_ref().unwrap().path().is_dir()).count(), 0);
+
     let out = folder.path().join("e.npz");
     let _ = coordinator("merge").flag("--out", &out).output().expect(0);
     let _ = coordinator("verify").args([&out]).flag("--run", &run).output().expect(0);

@@ -11,6 +11,7 @@ use tests::program::{Finished, Program, Running};
 use tests::redis::RedisServer;
 use tests::s3::S3Server;
 use tests::vast::{Arrival, Caller, OfferSpec, Script, Settings, StandIn};
+use tests::wait::until;
 
 /// The password of the queue's administrator: it may be nowhere but with the launcher.
 pub const QUEUE_PASSWORD: &str = "administrator-of-the-queue-hunter2";
@@ -94,7 +95,7 @@ impl Scene {
             "--lease",
             "3s",
         ]);
-        scene.run = plan.output().expect(0).stdout().trim().to_owned();
+        plan.output().expect(0).stdout().trim().clone_into(&mut scene.run);
         Some(scene)
     }
 
@@ -189,9 +190,20 @@ impl Scene {
         }
     }
 
-    /// Creations that the account's key asked for.
+    /// Boxes that were made so far.
     pub fn creations(&self) -> usize {
-        self.of_account("PUT", "/asks/").len()
+        self.market.ledger().created(&self.prefix()).len()
+    }
+
+    /// A box of somebody else, as the market's own page would make it.
+    pub fn rent_foreign(&self, label: &str) -> u64 {
+        let order = serde_json::json!({
+            "client_id": "me", "image": "ubuntu", "disk": 10, "label": label, "onstart": "sleep 1000",
+            "runtype": "ssh_proxy", "env": {}
+        });
+        let offer = self.market.add_offer(machine(99.0, Script::default()));
+        // The market may say that this comes too early.
+        until("a foreign box", || self.market.rent(offer, &order))
     }
 
     /// Requests of the account, not of boxes.

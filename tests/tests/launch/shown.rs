@@ -13,7 +13,9 @@ fn a_dry_run_shows_the_requests_and_sends_only_the_search() {
     for number in 0..3 {
         scene.market.add_offer(machine(36.0 + f64::from(number), Script::default()));
     }
-    let shown = both(&scene.launch(2, 1).args(["--dry-run"]).output().expect(0));
+    let nowhere = both(&scene.launch(2, 1).args(["--dry-run", "--region", "KR,Oceania"]).output().expect(0));
+    assert!(nowhere.contains("no offer holds what is wanted") && !nowhere.contains("PUT "), "{nowhere}");
+    let shown = both(&scene.launch(2, 1).args(["--dry-run", "--region", "Europe"]).output().expect(0));
     for expected in [
         "POST http://127.0.0.1:",
         "/api/v0/bundles/",

@@ -36,6 +36,8 @@ call=$(grep -vc -e --check "$HOME/calls")
 code=$(sed -n "${call}p" "$HOME/codes")
 [ "$code" = hang ] && exec sleep infinity
 [ "$code" = term ] && { trap 'echo "leases are given back"; exit 143' TERM; sleep infinity & wait; }
+[ "${code#ready-}" = "$code" ] || echo "INFO ready worker=box run=r"
+code=${code#ready-}
 echo "error: call $call ends with $code" >&2
 exit "$code"
 "#;

@@ -10,7 +10,7 @@ use shared::exit::ExitCode;
 use shared::ids::RunId;
 use shared::settings::{FileSettings, QueueAddress, parse_duration};
 
-use super::{ProviderArgs, ProviderName, open};
+use super::{ProviderArgs, ProviderName, account_of, open};
 use crate::cli::args::{QueueArgs, StoreArgs};
 use crate::context::{planned_run, queue_for_a_look};
 use crate::failure::Failure;
@@ -62,15 +62,17 @@ pub async fn destroy(args: DestroyArgs, file: &FileSettings) -> Result<ExitCode,
     if !args.all {
         let (_, run, journal) = open(&args.store, file).await?;
         let provider = args.provider.open(args.provider.name(journal.fleet()), 0)?;
+        account_of(provider.as_ref(), journal.fleet()).await?;
         return some(&args, &run, journal, provider.as_ref()).await;
     }
     match open(&args.store, file).await {
         Ok((store, run, journal)) => {
             let name = args.provider.name(journal.fleet());
             let provider = args.provider.open(name, 0)?;
+            let account = account_of(provider.as_ref(), journal.fleet()).await?;
             let run = planned_run(store, Some(run)).await?;
             let queue = args.queue.address(file)?;
-            all(&args, name, provider, run, journal, queue).await
+            all(&args, (name, account), provider, run, journal, queue).await
         }
         // The record cannot be read, and boxes cost money all the same.
         Err(failure) => {
@@ -85,7 +87,7 @@ pub async fn destroy(args: DestroyArgs, file: &FileSettings) -> Result<ExitCode,
 /// Takes the fleet over and ends it.
 async fn all(
     args: &DestroyArgs,
-    name: ProviderName,
+    (name, account): (ProviderName, String),
     provider: Arc<dyn Provider>,
     run: crate::merge::Run,
     journal: Journal,
@@ -110,7 +112,7 @@ async fn all(
         journal,
         signals: Signals::listen()?,
     };
-    let mut launcher = Launcher::open(tools, name.name()).await?;
+    let mut launcher = Launcher::open(tools, name.name(), account, false).await?;
     launcher.end(Ending::Asked);
     let outcome = launcher.run().await?;
     match &outcome {
@@ -121,7 +123,7 @@ async fn all(
             }
         }
         Outcome::Left => eprintln!("stopped: boxes of run {id} may be left"),
-        Outcome::Unconfirmed { instances, .. } => return Ok(unconfirmed(instances)),
+        Outcome::Unconfirmed { instances, labels, .. } => return Ok(unconfirmed(instances, labels)),
     }
     Ok(outcome.exit_code())
 }
@@ -147,14 +149,14 @@ async fn some(
     mut journal: Journal,
     provider: &dyn Provider,
 ) -> Result<ExitCode, Failure> {
-    let instances = provider.instances().await?;
     for id in &args.ids {
-        let seen = instances.iter().find(|instance| instance.id == *id);
-        let ours = seen.is_none_or(|instance| Label::of(run, &instance.label).is_some());
+        let seen = provider.instance(*id).await?;
+        let recorded = journal.fleet().of_instance(*id).is_some();
+        let ours = seen.as_ref().map_or(recorded, |seen| Label::of(run, &seen.label).is_some());
         if !ours {
-            let label = seen.map_or("", |instance| instance.label.as_str());
+            let label = seen.map_or_else(|| "nothing".to_owned(), |seen| format!("{:?}", seen.label));
             return Err(Failure::usage(format!(
-                "instance {id} is labelled {label:?}, which is no box of run {run}: it is left alone"
+                "instance {id} is labelled {label}, which is no box of run {run}: it is left alone"
             )));
         }
     }
@@ -163,33 +165,32 @@ async fn some(
         let of = journal.fleet().of_instance(*id).filter(|of| of.is_live()).map(|of| of.intent.id.clone());
         if let Some(of) = &of {
             let why = "a person asked for it".to_owned();
-            journal.append(Event::Condemned { id: of.clone(), why, ban: false }).await?;
+            journal.happened(Event::Condemned { id: of.clone(), why, ban: false }).await?;
         }
         if until_gone(args, provider, *id).await {
             println!("instance {id} is gone");
             if let Some(of) = of {
-                journal.append(Event::Gone { id: of, since: Timestamp::now() }).await?;
+                journal.happened(Event::Gone { id: of, since: Timestamp::now() }).await?;
             }
         } else {
             left.push(*id);
         }
     }
-    Ok(if left.is_empty() { ExitCode::Done } else { unconfirmed(&left) })
+    Ok(if left.is_empty() { ExitCode::Done } else { unconfirmed(&left, &[]) })
 }
 
-/// Asks for the end of a box until it is gone; `false` when the time is over.
+/// Asks for the end of a box until both the list and the market's answer about it say that it is gone; `false` when the
+/// time is over.
 async fn until_gone(args: &DestroyArgs, provider: &dyn Provider, id: InstanceId) -> bool {
-    let started = Instant::now();
-    let mut said = String::new();
+    let (started, mut said) = (Instant::now(), String::new());
     while started.elapsed() < args.give_up_after {
-        match provider.instance(id).await {
-            Ok(None) => return true,
-            Ok(Some(_)) => {
-                if let Err(error) = provider.destroy(id).await {
-                    say_once(&mut said, &error.to_string());
-                }
-            }
-            Err(error) => say_once(&mut said, &error.to_string()),
+        if let Err(error) = provider.destroy(id).await {
+            say_once(&mut said, &error.to_string());
+        }
+        match (provider.instances().await, provider.instance(id).await) {
+            (Ok(all), Ok(None)) if all.iter().all(|instance| instance.id != id) => return true,
+            (Ok(_), Ok(_)) => {}
+            (Err(error), _) | (_, Err(error)) => say_once(&mut said, &error.to_string()),
         }
         tokio::time::sleep(args.tick).await;
     }
@@ -230,16 +231,19 @@ async fn by_label(args: &DestroyArgs, run: &RunId, provider: &dyn Provider) -> R
         }
         tokio::time::sleep(args.tick).await;
     }
-    Ok(unconfirmed(&left))
+    Ok(unconfirmed(&left, &[]))
 }
 
-fn unconfirmed(instances: &[InstanceId]) -> ExitCode {
-    let ids: Vec<String> = instances.iter().map(ToString::to_string).collect();
-    let which =
-        if ids.is_empty() { "the list of instances cannot be read".to_owned() } else { ids.join(", ") };
+fn unconfirmed(instances: &[InstanceId], labels: &[String]) -> ExitCode {
+    let mut which: Vec<String> = instances.iter().map(ToString::to_string).collect();
+    which.extend(labels.iter().map(|label| format!("an order labelled {label}")));
+    if which.is_empty() {
+        which.push("the list of instances, or the store, cannot be used".to_owned());
+    }
     eprintln!(
-        "error: not confirmed to be gone at {:.0}: {which}. They may cost money: try again, or look at the market's own page",
-        Timestamp::now()
+        "error: not confirmed to be gone at {:.0}: {}. They may cost money: try again, or look at the market's own page",
+        Timestamp::now(),
+        which.join(", ")
     );
     ExitCode::Unexpected
 }

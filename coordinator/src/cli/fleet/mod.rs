@@ -112,6 +112,22 @@ impl ProviderArgs {
     }
 }
 
+/// The account of a provider; refused where boxes of the fleet may live on another: there they would not be found, and
+/// be taken for gone.
+async fn account_of(provider: &dyn Provider, fleet: &Fleet) -> Result<String, Failure> {
+    let account = provider.account().await?;
+    match &fleet.opened {
+        Some((_, opened)) if opened.account != account && fleet.live().next().is_some() => {
+            Err(Failure::usage(format!(
+                "boxes of this run may be on {}, and this is {account}: go on there, or end them there by `coordinator \
+                 destroy --all`",
+                opened.account
+            )))
+        }
+        _ => Ok(account),
+    }
+}
+
 /// `$XDG_STATE_HOME/embed-fleet/boxes`.
 fn default_folder() -> PathBuf {
     let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();

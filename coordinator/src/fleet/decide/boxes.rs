@@ -1,9 +1,9 @@
 //! The next step for one box.
 
-use super::{Action, Topic, View};
+use super::{Action, Topic, View, budget};
 use crate::dollars::Dollars;
 use crate::fleet::label::Label;
-use crate::fleet::rules::LONGEST_LOADING;
+use crate::fleet::rules::{ANSWER, LONGEST_LOADING, SETTLED};
 use crate::fleet::sight::is_about_image;
 use crate::fleet::state::Rental;
 use crate::provider::{Instance, InstanceId, InstanceStatus};
@@ -12,8 +12,8 @@ use crate::status::text::duration;
 /// How much more than the bid that holds is offered.
 const OUTBID: f64 = 1.05;
 
-/// The pause between two tries at ending a box, in ticks.
-const TICKS_BETWEEN_TRIES: f64 = 1.0;
+/// A container that ended may be on its way up again for so many ticks.
+const ENDED_TICKS: f64 = 3.0;
 
 /// The next steps for a box that may exist.
 pub fn next(view: &View<'_>, of: &Rental) -> Vec<Action> {
@@ -23,7 +23,11 @@ pub fn next(view: &View<'_>, of: &Rental) -> Vec<Action> {
     }
     let Ok(instances) = &view.sight.instances else { return Vec::new() };
     let Some(seen) = instances.iter().find(|seen| seen.id == instance) else {
-        return vec![Action::Confirm { id: of.intent.id.clone(), instance }];
+        // A list may lag behind what was just made.
+        let settled =
+            view.since(view.memory.not_before_me(of.ordered_at)) > SETTLED * view.rules.deadlines.created;
+        let confirm = Action::Confirm { id: of.intent.id.clone(), instance };
+        return if settled { vec![confirm] } else { Vec::new() };
     };
     let mut actions = Vec::new();
     let changed = of.history.is_empty()
@@ -36,6 +40,13 @@ pub fn next(view: &View<'_>, of: &Rental) -> Vec<Action> {
     }
     // A status that is new now is judged at the next look.
     if view.ends() || seen.status != of.status() {
+        return actions;
+    }
+    if is_about_image(seen.status, &seen.message) {
+        let why = format!("its image cannot be had: {}", seen.message);
+        // Another box would fail the same way.
+        actions.push(Action::Refuse { why: why.clone() });
+        actions.push(Action::Condemn { id: of.intent.id.clone(), why, ban: false });
         return actions;
     }
     actions.extend(judge(view, of, seen));
@@ -54,7 +65,10 @@ fn without_instance(view: &View<'_>, of: &Rental) -> Vec<Action> {
     let id = of.intent.id.clone();
     match (&view.sight.instances, labelled(view, of)) {
         (_, Some(instance)) => vec![Action::Adopt { id, instance: instance.id }],
-        (Ok(_), None) if view.since(of.ordered_at) > view.rules.deadlines.created => {
+        (Ok(_), None)
+            if view.since(view.memory.not_before_me(of.ordered_at))
+                > ANSWER * view.rules.deadlines.created =>
+        {
             vec![Action::GiveUp { id }]
         }
         _ => Vec::new(),
@@ -80,13 +94,7 @@ fn condemned(view: &View<'_>, of: &Rental, instance: InstanceId) -> Vec<Action> 
             Some(_) => {}
         }
     }
-    let pause = view.rules.deadlines.tick * TICKS_BETWEEN_TRIES;
-    let asked = view.memory.destroyed_at.get(&of.intent.id);
-    if asked.is_none_or(|at| view.since(*at) >= pause) {
-        vec![Action::Destroy { id, instance }]
-    } else {
-        Vec::new()
-    }
+    if view.may_destroy(instance) { vec![Action::Destroy { id, instance }] } else { Vec::new() }
 }
 
 /// A wanted box in a status that stands.
@@ -94,8 +102,11 @@ fn judge(view: &View<'_>, of: &Rental, seen: &Instance) -> Option<Action> {
     let deadlines = &view.rules.deadlines;
     let stands = view.since(of.status_since());
     let condemn = |why: String, ban: bool| Some(Action::Condemn { id: of.intent.id.clone(), why, ban });
-    if is_about_image(seen.status, &seen.message) {
-        return condemn(format!("its image cannot be had: {}", seen.message), false);
+    if of.intent.slot >= view.rules.workers {
+        return condemn("the fleet is to be smaller".to_owned(), false);
+    }
+    if let Some(most) = view.rules.max_price.filter(|most| of.intent.bid.is_none() && of.price() > *most) {
+        return condemn(format!("its host raised the price to {} an hour, above {most}", of.price()), true);
     }
     match seen.status {
         InstanceStatus::Created if stands > deadlines.created => {
@@ -113,7 +124,7 @@ fn judge(view: &View<'_>, of: &Rental, seen: &Instance) -> Option<Action> {
         }
         InstanceStatus::Running => running(view, of, stands),
         InstanceStatus::Preempted => preempted(view, of, seen, stands),
-        InstanceStatus::Exited => {
+        InstanceStatus::Exited if stands > ENDED_TICKS * deadlines.tick => {
             condemn(format!("its container ended ({})", seen.message), of.ready.is_none())
         }
         InstanceStatus::Offline if stands > deadlines.offline => {
@@ -122,7 +133,10 @@ fn judge(view: &View<'_>, of: &Rental, seen: &Instance) -> Option<Action> {
         InstanceStatus::Unknown if stands > deadlines.loading => {
             condemn(format!("its status is not known for {}", duration(stands)), true)
         }
-        InstanceStatus::Created | InstanceStatus::Offline | InstanceStatus::Unknown => None,
+        InstanceStatus::Created
+        | InstanceStatus::Exited
+        | InstanceStatus::Offline
+        | InstanceStatus::Unknown => None,
     }
 }
 
@@ -144,27 +158,29 @@ fn running(view: &View<'_>, of: &Rental, stands: f64) -> Option<Action> {
         );
         return Some(Action::Condemn { id, why, ban: true });
     }
+    // Nobody could be heard while the queue was not there.
+    let heard_for = |moment| view.since(view.memory.not_before_queue(moment));
     let Some((ready_at, _)) = of.ready else {
         if let Some(worker) = worker {
             return Some(Action::Ready { id, worker: worker.id.to_string() });
         }
         let allowed = deadlines.beat + 2.0 * of.intent.fetch_seconds;
-        if stands > allowed {
-            let why = format!("its worker is not heard {} after it ran", duration(stands));
+        let waited = heard_for(of.status_since());
+        if waited > allowed {
+            let why = format!("its worker is not heard {} after it ran", duration(waited));
             return Some(Action::Condemn { id, why, ban: true });
         }
         return read_log(view, of, stands);
     };
-    let silent = worker.map_or_else(|| view.since(ready_at), |worker| worker.last_seen_seconds).min(stands);
-    let all_silent =
-        view.memory.all_silent_since.is_some_and(|since| view.since(since) < 3.0 * deadlines.silent);
-    if silent > deadlines.silent && !all_silent {
+    let silent = worker
+        .map_or_else(|| view.since(ready_at), |worker| worker.last_seen_seconds)
+        .min(stands)
+        .min(heard_for(ready_at));
+    // All at once speaks against the queue, its users or the network; each still has the patience of its worker.
+    let patience = if view.all_silent() { 3.0 } else { 1.0 };
+    if silent > patience * deadlines.silent {
         let why = format!("its worker is silent for {}", duration(silent));
         return Some(Action::Condemn { id, why, ban: true });
-    }
-    // A server that started again may have lost its users, and with them every worker at once.
-    if silent > deadlines.silent / 4.0 && of.intent.queue_user.is_some() && view.users_may_be_lost() {
-        return Some(Action::RestoreUsers);
     }
     read_log(view, of, silent)
 }
@@ -184,19 +200,27 @@ fn preempted(view: &View<'_>, of: &Rental, seen: &Instance, stands: f64) -> Opti
     let (Some(most), Some(bid)) = (view.rules.max_bid, of.bid()) else {
         return condemn("it was stopped, and not by us".to_owned());
     };
+    let resumed = view.rules.deadlines.resumed;
     let raised_now = of.last_bid.is_some_and(|(at, _)| at >= of.status_since());
     if raised_now {
         let waited = of.last_bid.map_or(0.0, |(at, _)| view.since(at));
-        return (waited > view.rules.deadlines.resumed)
+        return (waited > resumed)
             .then(|| condemn(format!("it was outbid, and does not resume for {bid} an hour")))
             .flatten();
     }
     let needed = Dollars(seen.min_bid.map_or(bid.0, |least| least.0.max(bid.0)) * OUTBID);
-    match of.instance {
-        Some(instance) if needed <= most => Some(Action::Rebid { id, instance, bid: needed }),
-        _ => condemn(format!(
+    if needed > most {
+        return condemn(format!(
             "it was outbid {} ago: {needed} an hour would be needed, {most} is the most",
             duration(stands)
-        )),
+        ));
     }
+    if stands > resumed {
+        return condemn(format!("it was outbid {} ago, and no bid is taken", duration(stands)));
+    }
+    if let Err(why) = budget::may_cost_more(view.fleet, view.rules, needed - bid, view.sight.at) {
+        return condemn(format!("it was outbid, and {why}"));
+    }
+    let instance = of.instance.filter(|_| !view.memory.bidding.contains(&id))?;
+    Some(Action::Rebid { id, instance, bid: needed })
 }

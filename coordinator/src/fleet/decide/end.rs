@@ -1,9 +1,9 @@
 //! How a fleet comes to its end: the run is finished, the money is, or a person says so.
 
+use jiff::Timestamp;
 use shared::queue::RunState;
 
 use super::{Action, View, budget};
-use crate::fleet::label::Label;
 use crate::fleet::sight::Ending;
 use crate::fleet::state::Rental;
 
@@ -26,23 +26,32 @@ pub fn next(view: &View<'_>) -> Vec<Action> {
             return vec![Action::End(ending)];
         }
     }
-    let mut actions = Vec::new();
+    let exhausted = || budget::exhausted(view.fleet, view.rules, view.memory.balance, view.sight.at);
     if let Some((at, why)) = &view.fleet.drained {
-        if view.snapshot().is_some_and(|snapshot| snapshot.state != RunState::Draining) {
-            actions.push(Action::DrainAgain);
-        }
-        actions.extend(drained(view, *at));
-        if !view.fleet.live().any(Rental::is_wanted) {
-            actions.push(Action::End(Ending::Exhausted(why.clone())));
-        }
-    } else if view.fleet.live().next().is_some()
-        && let Some(why) = budget::exhausted(view.fleet, view.rules, view.sight.balance, view.sight.at)
-    {
-        actions.push(Action::Drain { why });
-    } else if view.fleet.live().next().is_none()
-        && let Some(why) = &view.memory.refused
-    {
-        actions.push(Action::End(Ending::Exhausted(why.clone())));
+        return draining(view, *at, why);
+    }
+    if view.fleet.live().next().is_none() {
+        let why = exhausted().or_else(|| view.memory.refused.clone());
+        return why.map(|why| Action::End(Ending::Exhausted(why))).into_iter().collect();
+    }
+    if let Some(why) = exhausted() {
+        return vec![Action::Drain { why }];
+    }
+    let dear = budget::too_dear(view.fleet, view.rules).filter(|of| of.instance.is_some());
+    dear.map(|of| condemn(of, "all boxes together cost more than --max-rate allows".to_owned()))
+        .into_iter()
+        .collect()
+}
+
+/// Workers were told to exit.
+fn draining(view: &View<'_>, since: Timestamp, why: &str) -> Vec<Action> {
+    let mut actions = Vec::new();
+    if view.snapshot().is_some_and(|snapshot| snapshot.state != RunState::Draining) {
+        actions.push(Action::DrainAgain);
+    }
+    actions.extend(drained(view, since));
+    if !view.fleet.live().any(Rental::is_wanted) {
+        actions.push(Action::End(Ending::Exhausted(why.to_owned())));
     }
     actions
 }
@@ -52,7 +61,7 @@ fn ending(view: &View<'_>, why: &str) -> Vec<Action> {
     let wanted = view.fleet.live().filter(|of| of.is_wanted() && of.instance.is_some());
     let mut actions: Vec<Action> = wanted.map(|of| condemn(of, why.to_owned())).collect();
     let ours = |instances: &Vec<crate::provider::Instance>| {
-        instances.iter().any(|instance| Label::of(view.run, &instance.label).is_some())
+        instances.iter().any(|instance| view.own_label(&instance.label).is_some())
     };
     // An order without an answer may still become a box: it is waited for.
     if view.fleet.live().next().is_none() && view.sight.instances.as_ref().is_ok_and(|all| !ours(all)) {
@@ -62,7 +71,7 @@ fn ending(view: &View<'_>, why: &str) -> Vec<Action> {
 }
 
 /// Boxes of a draining run: destroyed as soon as they hold nothing, all of them at the deadline.
-fn drained(view: &View<'_>, since: jiff::Timestamp) -> Vec<Action> {
+fn drained(view: &View<'_>, since: Timestamp) -> Vec<Action> {
     let late = view.since(since) > view.rules.deadlines.drain;
     let draining = view.snapshot().is_some_and(|snapshot| snapshot.state == RunState::Draining);
     let wanted = view.fleet.live().filter(|of| of.is_wanted() && of.instance.is_some());

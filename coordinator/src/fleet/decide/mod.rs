@@ -14,11 +14,11 @@ use jiff::Timestamp;
 use shared::ids::RunId;
 use shared::queue::{Snapshot, WorkerSnapshot};
 
-pub use budget::{affordable, reserve};
+pub use budget::{Need, affordable, reserve};
 
 use super::label::{BoxId, Label};
 use super::money::seconds_between;
-use super::rules::Rules;
+use super::rules::{FAILURES, Rules, SETTLED};
 use super::sight::{Ending, Memory, QueueSight, Sight};
 use super::state::{End, Fleet, Rental};
 use crate::dollars::Dollars;
@@ -103,8 +103,8 @@ pub enum Action {
         /// Its label.
         label: String,
     },
-    /// Make the queue's users again: the server may have lost them.
-    RestoreUsers,
+    /// Look whether the queue still has its users, and make those again that it lost.
+    CheckUsers,
     /// The queue has lost the run: rebuild it from the store.
     Rebuild,
     /// Tell workers to finish what they hold and exit.
@@ -114,6 +114,11 @@ pub enum Action {
     },
     /// Begin to end the fleet.
     End(Ending),
+    /// Rent no further box until a person acts.
+    Refuse {
+        /// Why.
+        why: String,
+    },
     /// Rent a box.
     Rent {
         /// The place it fills.
@@ -127,16 +132,6 @@ pub enum Action {
     Say(Topic, String),
 }
 
-impl Action {
-    /// Whether the market is asked for a change: it takes seconds, and what was seen before is old then.
-    pub fn changes_market(&self) -> bool {
-        matches!(
-            self,
-            Self::Rent { .. } | Self::Destroy { .. } | Self::DestroyStray { .. } | Self::Rebid { .. }
-        )
-    }
-}
-
 /// What a message is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Topic {
@@ -144,6 +139,8 @@ pub enum Topic {
     Instances,
     /// The queue does not answer.
     Queue,
+    /// The store does not.
+    Store,
     /// An instance that is not ours any more.
     Foreign,
     /// Why no box is rented.
@@ -156,12 +153,17 @@ pub enum Topic {
 pub fn decide(run: &RunId, fleet: &Fleet, memory: &Memory, sight: &Sight, rules: &Rules) -> Vec<Action> {
     let view = View { run, fleet, memory, sight, rules };
     let mut actions = view.say_unknowns();
+    let ends = end::next(&view);
+    let stops = ends.iter().any(|action| matches!(action, Action::End(_) | Action::Drain { .. }));
+    actions.extend(ends);
     for of in fleet.live() {
         actions.extend(boxes::next(&view, of));
     }
     actions.extend(view.strays());
-    actions.extend(end::next(&view));
-    actions.extend(view.rent());
+    if !stops {
+        actions.extend(view.failing());
+        actions.extend(view.rent());
+    }
     actions
 }
 
@@ -195,9 +197,29 @@ impl<'a> View<'a> {
         seconds_between(moment, self.sight.at)
     }
 
-    /// Whether the users were not made again within the last minute.
-    fn users_may_be_lost(&self) -> bool {
-        self.memory.users_restored_at.is_none_or(|at| self.since(at) > 60.0)
+    /// Whether the end of this instance may be asked for now: not while that is being done, nor right after.
+    fn may_destroy(&self, instance: InstanceId) -> bool {
+        let asked = self.memory.destroyed_at.get(&instance);
+        !self.memory.destroying.contains(&instance)
+            && asked.is_none_or(|at| self.since(*at) >= self.rules.deadlines.tick)
+    }
+
+    /// Whether no worker was heard lately, of several.
+    fn all_silent(&self) -> bool {
+        let quiet = self.rules.deadlines.silent / 4.0;
+        let ready: Vec<&Rental> =
+            self.fleet.live().filter(|of| of.is_wanted() && of.ready.is_some()).collect();
+        let heard = |of: &&Rental| self.worker_of(of).is_some_and(|worker| worker.last_seen_seconds <= quiet);
+        ready.len() > 1 && !ready.iter().any(heard)
+    }
+
+    /// Users of the queue are looked through when it comes back and then now and then: a server that started again may
+    /// have lost them, and with them every worker.
+    fn users_are_due(&self) -> bool {
+        const EVERY: f64 = 3.0;
+        let since = self.memory.users_checked_at.filter(|at| *at >= self.memory.not_before_queue(*at));
+        self.fleet.live().any(|of| of.intent.queue_user.is_some())
+            && since.is_none_or(|at| self.since(at) > EVERY * self.rules.deadlines.tick)
     }
 
     fn ends(&self) -> bool {
@@ -222,22 +244,40 @@ impl<'a> View<'a> {
         }
         if self.sight.queue == QueueSight::NoRun {
             said.push(Action::Rebuild);
+        } else if self.snapshot().is_some() && self.users_are_due() {
+            said.push(Action::CheckUsers);
         }
         said
     }
 
+    /// A label of this fleet, taken apart: the same run in another store has a fleet of its own.
+    fn own_label(&self, label: &str) -> Option<Label> {
+        let label = Label::of(self.run, label)?;
+        self.fleet.tag.as_ref().is_some_and(|tag| label.id.is_of(tag)).then_some(label)
+    }
+
+    /// Boxes that come to nothing one after the other have a common cause, and each costs money.
+    fn failing(&self) -> Option<Action> {
+        let failed = self.fleet.failed_in_a_row();
+        let most = FAILURES.max(2 * self.rules.workers as usize);
+        let why =
+            failed.first()?.condemned.as_ref().map_or("they were never seen", |condemned| &condemned.why);
+        (failed.len() >= most && self.memory.refused.is_none()).then(|| Action::Refuse {
+            why: format!("{most} boxes in a row came to nothing; the last: {why}"),
+        })
+    }
+
     /// Instances with a label of this run that no box accounts for.
     fn strays(&self) -> Vec<Action> {
-        const SETTLED_SECONDS: f64 = 60.0;
         let Ok(instances) = &self.sight.instances else { return Vec::new() };
         let is_stray = |instance: &&Instance| {
-            let Some(label) = Label::of(self.run, &instance.label) else { return false };
+            let Some(label) = self.own_label(&instance.label) else { return false };
             match self.fleet.boxes.get(&label.id) {
                 None => true,
                 Some(of) => match (of.end, of.instance) {
                     // The list may lag behind the instance itself.
                     (Some(End::Gone(at)), Some(known)) if known == instance.id => {
-                        self.since(at) > SETTLED_SECONDS
+                        self.since(at) > SETTLED * self.rules.deadlines.created
                     }
                     (Some(_), _) => true,
                     (None, Some(known)) => known != instance.id,
@@ -250,6 +290,7 @@ impl<'a> View<'a> {
         instances
             .iter()
             .filter(is_stray)
+            .filter(|instance| self.may_destroy(instance.id))
             .map(|instance| Action::DestroyStray { instance: instance.id, label: instance.label.clone() })
             .collect()
     }

@@ -1,100 +1,107 @@
 //! One step of a decision, carried out.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use jiff::Timestamp;
-use shared::excerpt::excerpt;
 use shared::queue::Queue as _;
 
-use super::{Launcher, Outcome, tell};
+use super::{Launcher, Step, tell};
 use crate::failure::Failure;
 use crate::fleet::decide::{Action, Topic};
 use crate::fleet::event::Event;
 use crate::fleet::journal::JournalError;
 use crate::fleet::label::BoxId;
-use crate::fleet::money::seconds_between;
-use crate::provider::InstanceId;
+use crate::provider::{InstanceId, InstanceStatus};
 use crate::record::{Depth, read_record};
 use crate::resume::resume;
 
-/// Lines of a log that are looked through.
-const LOG_LINES: u32 = 200;
-
-/// How long a log may take to come.
-const LOG_LIMIT: Duration = Duration::from_secs(30);
-
-/// What `infra/vast/onstart` writes before the reason why its worker cannot work.
-const FAILED: &str = "embed-fleet box: failed ";
-
 impl Launcher {
-    /// Carries a step out; the outcome where it was the last.
-    pub(super) async fn act(&mut self, action: Action) -> Result<Option<Outcome>, JournalError> {
+    /// Carries a step out.
+    pub(super) async fn act(&mut self, action: Action) -> Result<Step, JournalError> {
         match action {
             Action::Adopt { id, instance } => self.note(Event::Created { id, instance }).await?,
             Action::GiveUp { id } => {
-                let why = "no answer came, and no instance has its label".to_owned();
-                self.refused(id, why, false).await?;
+                self.note(Event::GivenUp { id: id.clone() }).await?;
+                self.delete_user(&id).await;
             }
             Action::Note { id, since, status, price } => {
                 self.note(Event::Status { id, since, status, price }).await?;
             }
             Action::Ready { id, worker } => self.note(Event::Ready { id, worker }).await?,
             Action::ReadLog { id, instance } => self.read_log(id, instance),
-            Action::Rebid { id, instance, bid } => match self.provider.raise_bid(instance, bid).await {
-                Ok(()) => self.note(Event::Bid { id, bid }).await?,
-                Err(error) => self.say(Topic::Failure, &format!("instance {instance}: {error}")),
-            },
+            Action::Rebid { id, instance, bid } => self.bid(id, instance, bid),
             Action::Condemn { id, why, ban } => self.note(Event::Condemned { id, why, ban }).await?,
-            Action::Destroy { id, instance } => self.destroy(id, instance).await,
-            Action::Confirm { id, instance } => {
-                // A list may lag; the instance alone is asked for before it is believed.
-                if let Ok(None) = self.provider.instance(instance).await {
-                    self.gone(id).await?;
+            Action::Destroy { id, instance } => self.destroy(instance, Some(id)),
+            Action::Confirm { id, instance } => self.confirm(id, instance).await?,
+            Action::DestroyStray { instance, label } => {
+                self.destroy(instance, None);
+                if !self.fleet().strays.contains(&instance) {
+                    self.note(Event::Stray { instance, label }).await?;
                 }
             }
-            Action::DestroyStray { instance, label } => self.destroy_stray(instance, label).await?,
-            Action::RestoreUsers => self.restore_users().await,
+            Action::CheckUsers => self.check_users().await,
             Action::Rebuild => self.rebuild().await,
             Action::Drain { why } => {
-                // Written first: boxes are ended in time even if the queue cannot be told.
-                self.note(Event::Drained { why }).await?;
                 self.drain().await;
+                self.note(Event::Drained { why }).await?;
             }
             Action::DrainAgain => self.drain().await,
             Action::End(ending) => {
                 tell::line(&format!("the fleet ends: {ending}"));
                 self.memory.ending = Some(ending);
             }
-            Action::Rent { slot } => self.rent(slot).await?,
-            Action::Close => return self.close().await.map(Some),
+            Action::Refuse { why } => {
+                tell::line(&format!("no further box is rented: {why}"));
+                self.memory.refused = Some(why);
+            }
+            Action::Rent { slot } => return self.rent(slot).await,
+            Action::Close => return self.close().await.map(Step::Over),
             Action::Say(topic, text) => self.say(topic, &text),
         }
-        Ok(None)
+        Ok(Step::Taken)
     }
 
-    /// Writes an event down, and says it.
+    /// Says what happened, and writes it down; it stands even where that fails.
     pub(super) async fn note(&mut self, event: Event) -> Result<(), JournalError> {
-        let sentence = tell::sentence(&event, self.journal.fleet());
-        self.journal.append(event).await?;
-        if let Some(sentence) = sentence {
+        if let Some(sentence) = tell::sentence(&event, self.journal.fleet()) {
             tell::line(&sentence);
         }
-        Ok(())
+        self.journal.happened(event).await
     }
 
     /// A box that never was.
-    pub(super) async fn refused(&mut self, id: BoxId, why: String, ban: bool) -> Result<(), JournalError> {
-        self.note(Event::Refused { id: id.clone(), why, ban }).await?;
+    pub(super) async fn refused(&mut self, id: BoxId, why: String) -> Result<(), JournalError> {
         self.delete_user(&id).await;
-        Ok(())
+        self.note(Event::Refused { id, why, ban: false }).await
+    }
+
+    /// A box that is not listed is asked for alone before it is believed gone.
+    async fn confirm(&mut self, id: BoxId, instance: InstanceId) -> Result<(), JournalError> {
+        match self.provider.instance(instance).await {
+            Ok(None) => self.gone(id).await,
+            Ok(Some(_)) => {
+                // The list lags; one that shall end is not spared for that.
+                if self.fleet().boxes.get(&id).is_some_and(|of| of.condemned.is_some()) {
+                    self.destroy(instance, Some(id));
+                }
+                Ok(())
+            }
+            Err(error) => {
+                self.say(Topic::Failure, &format!("instance {instance} is not listed, and {error}"));
+                Ok(())
+            }
+        }
     }
 
     async fn gone(&mut self, id: BoxId) -> Result<(), JournalError> {
-        let since = self.memory.gone_since(&id, Timestamp::now());
-        self.note(Event::Gone { id: id.clone(), since }).await?;
         self.delete_user(&id).await;
-        Ok(())
+        let unwatched = self.memory.unwatched_since;
+        let status = self.fleet().boxes.get(&id).map(crate::fleet::state::Rental::status);
+        if let (Some(since), Some(false)) = (unwatched, status.map(InstanceStatus::is_paid_in_full)) {
+            // Nobody saw what it did: it is taken to have run, as that costs most.
+            let status = InstanceStatus::Running;
+            let _ = self.note(Event::Status { id: id.clone(), since, status, price: None }).await;
+        }
+        let since = self.memory.gone_since(&id, Timestamp::now());
+        self.note(Event::Gone { id, since }).await
     }
 
     /// Deletes the queue's user of a box; one that is left over is deleted with the fleet.
@@ -105,70 +112,17 @@ impl Launcher {
         }
     }
 
-    async fn destroy(&mut self, id: BoxId, instance: InstanceId) {
-        self.memory.destroyed_at.insert(id.clone(), Timestamp::now());
-        match self.provider.destroy(instance).await {
-            Ok(()) => {
-                self.memory.ended_at.insert(id, Timestamp::now());
-            }
-            Err(error) => {
-                let text = "it is tried again until it is gone";
-                self.say(
-                    Topic::Failure,
-                    &format!("instance {instance} is not destroyed yet ({error}); {text}"),
-                );
-            }
-        }
-    }
-
-    async fn destroy_stray(&mut self, instance: InstanceId, label: String) -> Result<(), JournalError> {
-        if self.memory.strays.insert(instance) {
-            self.note(Event::Stray { instance, label }).await?;
-        }
-        if let Err(error) = self.provider.destroy(instance).await {
-            self.say(
-                Topic::Failure,
-                &format!("the stray instance {instance} is not destroyed yet ({error})"),
-            );
-        }
-        Ok(())
-    }
-
-    /// Looks for the reason why a worker is not heard, beside everything else: a log takes long to come.
-    fn read_log(&mut self, id: BoxId, instance: InstanceId) {
-        self.memory.log_read_at.insert(id.clone(), Timestamp::now());
-        let provider = Arc::clone(&self.provider);
-        self.logs.spawn(async move {
-            let reading = tokio::time::timeout(LOG_LIMIT, provider.logs(instance, LOG_LINES));
-            let log = reading.await.ok().and_then(Result::ok).unwrap_or_default();
-            let reason = log.lines().filter_map(|line| line.split_once(FAILED)).next_back();
-            (id, reason.map(|(_, why)| excerpt(why.trim()).into_owned()))
-        });
-    }
-
-    /// Takes in what logs say that came meanwhile.
-    pub(super) fn take_logs(&mut self) {
-        while let Some(read) = self.logs.try_join_next() {
-            if let Ok((id, Some(reason))) = read {
-                self.memory.failures.insert(id, reason);
-            }
-        }
-    }
-
-    async fn restore_users(&mut self) {
-        const MINUTE: f64 = 60.0;
-        let now = Timestamp::now();
-        if self.memory.users_restored_at.is_some_and(|at| seconds_between(at, now) < MINUTE) {
-            return;
-        }
-        self.memory.users_restored_at = Some(now);
+    /// Makes users again that the queue has lost.
+    async fn check_users(&mut self) {
+        self.memory.users_checked_at = Some(Timestamp::now());
         let Some(users) = &self.rights.users else { return };
-        let mut failed = None;
-        for user in self.journal.fleet().live().filter_map(|of| of.intent.queue_user.as_ref()) {
-            failed = failed.or(users.restore(user).await.err());
-        }
-        if let Some(error) = failed {
-            self.say(Topic::Queue, &error.to_string());
+        let live = self.journal.fleet().live().filter_map(|of| of.intent.queue_user.as_ref());
+        match users.restore_missing(live).await {
+            Ok(0) => {}
+            Ok(count) => {
+                tell::line(&format!("the queue had lost {count} users of boxes; they are made again"));
+            }
+            Err(error) => self.say(Topic::Queue, &error.to_string()),
         }
     }
 
@@ -188,8 +142,7 @@ impl Launcher {
             Ok(()) => {
                 tell::line("the queue had lost the run; it is rebuilt from the store");
                 // A server that forgot the run may have forgotten its users too.
-                self.memory.users_restored_at = None;
-                self.restore_users().await;
+                self.check_users().await;
             }
             Err(failure) => {
                 let why = format!("{:#}", failure.error);

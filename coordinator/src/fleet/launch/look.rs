@@ -28,7 +28,6 @@ impl Launcher {
         let at = Timestamp::now();
         if let QueueSight::Known(snapshot) = &queue {
             self.remember_items(snapshot);
-            self.notice_silence(snapshot, at);
         }
         Sight { at, instances: instances.map_err(|error| error.to_string()), queue, balance }
     }
@@ -62,27 +61,6 @@ impl Launcher {
         for (label, count) in items {
             let known = self.items_by_box.entry(label).or_default();
             *known = count.max(*known);
-        }
-    }
-
-    /// All workers silent at once speaks against the queue, its users or the network, not against the boxes.
-    fn notice_silence(&mut self, snapshot: &Snapshot, at: Timestamp) {
-        let run = &self.run.plan.run;
-        let ready = self.journal.fleet().live().filter(|of| of.is_wanted() && of.ready.is_some());
-        let labels: Vec<String> = ready
-            .map(|of| Label { run: run.clone(), slot: of.intent.slot, id: of.intent.id.clone() }.to_string())
-            .collect();
-        let quiet = self.rules.deadlines.silent / 4.0;
-        let is_heard = |label: &String| {
-            snapshot
-                .workers
-                .iter()
-                .any(|worker| worker.info.instance == *label && worker.last_seen_seconds <= quiet)
-        };
-        if labels.len() > 1 && !labels.iter().any(is_heard) {
-            self.memory.all_silent_since.get_or_insert(at);
-        } else {
-            self.memory.all_silent_since = None;
         }
     }
 }

@@ -4,6 +4,7 @@
 //! The launcher may be killed at any moment: the next one reads what is written and goes on.
 
 mod act;
+mod calls;
 mod look;
 mod rent;
 mod signals;
@@ -18,12 +19,14 @@ use shared::exit::ExitCode;
 use shared::queue::redis::RedisQueue;
 use tokio::task::JoinSet;
 
+use calls::Reply;
+pub use rent::first_bid;
 pub use signals::Signals;
 
-use super::decide::{Topic, decide};
+use super::decide::{Action, Topic, decide};
 use super::event::{Closed, Event, Opened};
 use super::journal::{Journal, JournalError};
-use super::label::BoxId;
+use super::label::{BoxId, FleetTag, Label};
 use super::money::seconds_between;
 use super::rights::Rights;
 use super::rules::Rules;
@@ -67,6 +70,8 @@ pub enum Outcome {
         ending: Ending,
         /// Those boxes.
         instances: Vec<InstanceId>,
+        /// Labels of orders without an answer.
+        labels: Vec<String>,
     },
 }
 
@@ -98,23 +103,26 @@ pub struct Launcher {
     speeds: Speeds,
     journal: Journal,
     memory: Memory,
+    tag: FleetTag,
     offers: Option<(Timestamp, Vec<Offer>)>,
+    /// Orders in a row that were refused for reasons that another offer does not change.
+    refusals: u32,
     balance_read_at: Option<Timestamp>,
     said: BTreeMap<Topic, Timestamp>,
     ending_since: Option<Timestamp>,
     /// What the queue said last, for the report.
     items_by_box: BTreeMap<String, u64>,
-    /// Logs that are on their way; what each says of a worker that failed.
-    logs: JoinSet<(BoxId, Option<String>)>,
+    /// Calls of the market that are on their way.
+    calls: JoinSet<Reply>,
     signals: Signals,
 }
 
-/// What became of a look and its decisions.
-enum Tick {
-    /// Nothing more to do before the next look is due.
-    Done,
-    /// The market was changed: look again at once, so that nothing is decided on an old look.
-    Changed,
+/// What became of a step.
+enum Step {
+    /// It is taken, or was not needed.
+    Taken,
+    /// A box was ordered: that takes seconds, and what was seen before is old.
+    Ordered,
     /// It was the last.
     Over(Outcome),
 }
@@ -142,18 +150,31 @@ pub struct Tools {
 }
 
 impl Launcher {
-    /// Takes the fleet over.
-    pub async fn open(tools: Tools, provider: &str) -> Result<Self, LaunchError> {
+    /// Takes the fleet over. `account` says whose boxes they are.
+    pub async fn open(
+        tools: Tools,
+        provider: &str,
+        account: String,
+        forget_bans: bool,
+    ) -> Result<Self, LaunchError> {
         let Tools { provider: source, queue, run, rules, boxes, rights, speeds, mut journal, signals } =
             tools;
-        journal
-            .append(Event::Opened(Opened {
-                provider: provider.to_owned(),
-                workers: rules.workers,
-                budget: rules.budget,
-                until: rules.until,
-            }))
-            .await?;
+        let known = journal.fleet().tag.clone();
+        let tag = known.clone().unwrap_or_else(FleetTag::fresh);
+        if known.is_none() {
+            journal.check_exclusive(&BoxId::fresh(&tag).to_string()).await?;
+        }
+        let unwatched_since = journal.fleet().written_at;
+        let opened = Opened {
+            provider: provider.to_owned(),
+            account,
+            tag: tag.clone(),
+            forget_bans,
+            workers: rules.workers,
+            budget: rules.budget,
+            until: rules.until,
+        };
+        journal.intend(Event::Opened(opened)).await?;
         Ok(Self {
             provider: source,
             queue,
@@ -162,14 +183,17 @@ impl Launcher {
             boxes,
             rights,
             speeds,
+            // Another launcher may have made the tag meanwhile; that one's labels are found by it.
+            tag: journal.fleet().tag.clone().unwrap_or(tag),
             journal,
-            memory: Memory::default(),
+            memory: Memory::unwatched_since(unwatched_since),
             offers: None,
+            refusals: 0,
             balance_read_at: None,
             said: BTreeMap::new(),
             ending_since: None,
             items_by_box: BTreeMap::new(),
-            logs: JoinSet::new(),
+            calls: JoinSet::new(),
             signals,
         })
     }
@@ -196,19 +220,11 @@ impl Launcher {
                 return Ok(Outcome::Left);
             }
             self.memory.interrupted |= self.signals.interrupted();
-            let mut pause = Duration::from_secs_f64(self.rules.deadlines.tick);
-            match self.tick().await {
-                Ok(Tick::Done) => {}
-                Ok(Tick::Changed) => pause = Duration::ZERO,
-                Ok(Tick::Over(outcome)) => return Ok(outcome),
-                Err(JournalError::Store(error)) if error.is_transient() => {
-                    self.say(
-                        Topic::Failure,
-                        &format!("the store fails ({error}): nothing is rented until it answers"),
-                    );
-                }
-                Err(error) => return Err(error.into()),
-            }
+            let pause = match self.tick().await? {
+                Step::Taken => Duration::from_secs_f64(self.rules.deadlines.tick),
+                Step::Ordered => Duration::ZERO,
+                Step::Over(outcome) => return Ok(outcome),
+            };
             if let Some(outcome) = self.overdue() {
                 return Ok(outcome);
             }
@@ -219,38 +235,74 @@ impl Launcher {
         }
     }
 
-    async fn tick(&mut self) -> Result<Tick, JournalError> {
-        self.journal.refresh().await?;
-        self.take_logs();
+    /// One look and what follows from it. A store that is away keeps nothing from being looked at and ended.
+    async fn tick(&mut self) -> Result<Step, JournalError> {
+        let refreshed = self.journal.refresh().await;
+        self.bear(refreshed)?;
+        let taken = self.take_replies().await;
+        self.bear(taken)?;
         let sight = self.look().await;
         self.memory.see(self.journal.fleet(), &sight);
         let actions = decide(&self.run.plan.run, self.journal.fleet(), &self.memory, &sight, &self.rules);
+        let step = self.carry_out(actions).await;
+        if sight.instances.is_ok() {
+            self.memory.unwatched_since = None;
+        }
+        step
+    }
+
+    /// Carries steps out until one makes the look old or is the last.
+    async fn carry_out(&mut self, actions: Vec<Action>) -> Result<Step, JournalError> {
         for action in actions {
             // A call may take its time, and a person wants an end.
             if self.signals.leaves() || (self.signals.interrupted() && !self.memory.interrupted) {
-                return Ok(Tick::Changed);
+                return Ok(Step::Ordered);
             }
-            let changes = action.changes_market();
-            if let Some(outcome) = self.act(action).await? {
-                return Ok(Tick::Over(outcome));
-            }
-            if changes {
-                return Ok(Tick::Changed);
+            let acted = self.act(action).await;
+            match self.bear(acted)? {
+                None | Some(Step::Taken) => {}
+                Some(step) => return Ok(step),
             }
         }
-        Ok(Tick::Done)
+        Ok(Step::Taken)
+    }
+
+    /// Says that the store fails, and goes on; other failures are the launcher's end.
+    fn bear<T>(&mut self, result: Result<T, JournalError>) -> Result<Option<T>, JournalError> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(error) if error.may_pass() => {
+                self.say(Topic::Store, &format!("{error}: nothing is rented until the store answers"));
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// A fleet that ought to have ended and cannot be confirmed to have.
     fn overdue(&mut self) -> Option<Outcome> {
+        /// Each box may take so long beside the others: the market takes one destruction after the other.
+        const SECONDS_A_BOX: f64 = 10.0;
         let ending = self.memory.ending.clone()?;
         let now = Timestamp::now();
+        let boxes = self.fleet().live().count();
+        let deadlines = &self.rules.deadlines;
+        let allowed = 3.0 * deadlines.drain.max(deadlines.created)
+            + SECONDS_A_BOX * (boxes as f64) * deadlines.tick.min(10.0) / 10.0;
         let since = *self.ending_since.get_or_insert(now);
-        let allowed = 3.0 * self.rules.deadlines.drain.max(self.rules.deadlines.created);
-        (seconds_between(since, now) > allowed).then(|| Outcome::Unconfirmed {
-            ending,
-            instances: self.fleet().live().filter_map(|of| of.instance).collect(),
-        })
+        if seconds_between(since, now) <= allowed {
+            return None;
+        }
+        let of_boxes = self.fleet().live().filter_map(|of| of.instance);
+        let strays = self.memory.destroyed_at.keys().filter(|id| self.fleet().strays.contains(id)).copied();
+        let instances = of_boxes.chain(strays).collect();
+        let labels = self.fleet().live().filter(|of| of.instance.is_none());
+        let labels = labels.map(|of| self.label_of(of.intent.slot, &of.intent.id)).collect();
+        Some(Outcome::Unconfirmed { ending, instances, labels })
+    }
+
+    fn label_of(&self, slot: u32, id: &BoxId) -> String {
+        Label { run: self.run.plan.run.clone(), slot, id: id.clone() }.to_string()
     }
 
     /// Writes the end down, with the bill.
@@ -268,7 +320,7 @@ impl Launcher {
                 None
             }
         };
-        self.journal.append(Event::Closed(Closed { why: ending.to_string(), billed })).await?;
+        self.journal.intend(Event::Closed(Closed { why: ending.to_string(), billed })).await?;
         Ok(Outcome::Closed { ending, billed })
     }
 
@@ -278,7 +330,9 @@ impl Launcher {
         let Some(began) = fleet.began_at else { return Ok(None) };
         let charges = self.provider.charges(began).await?;
         Ok(charges.map(|charges| {
-            let ours = charges.iter().filter(|(id, _)| fleet.of_instance(**id).is_some());
+            let ours = charges
+                .iter()
+                .filter(|(id, _)| fleet.of_instance(**id).is_some() || fleet.strays.contains(id));
             ours.map(|(_, dollars)| *dollars).sum()
         }))
     }

@@ -1,5 +1,7 @@
 //! What a launcher says: a line for each event, with the time.
 
+use std::io::Write as _;
+
 use jiff::Timestamp;
 
 use crate::fleet::event::Event;
@@ -9,7 +11,8 @@ use crate::fleet::state::Fleet;
 
 /// A line on standard error, with the time in UTC: launchers and boxes stand anywhere.
 pub fn line(text: &str) {
-    eprintln!("{} {text}", Timestamp::now().strftime("%H:%M:%SZ"));
+    // A log that is full or gone must not take the launcher with it.
+    let _ = writeln!(std::io::stderr(), "{} {text}", Timestamp::now().strftime("%H:%M:%SZ"));
 }
 
 /// The sentence for an event; the fleet is as before it. Nothing for what a person need not know.
@@ -21,6 +24,9 @@ pub fn sentence(event: &Event, fleet: &Fleet) -> Option<String> {
         )),
         Event::Created { id, instance } => Some(format!("{}: instance {instance}", place(fleet, id))),
         Event::Refused { id, why, .. } => Some(format!("{}: not rented: {why}", place(fleet, id))),
+        Event::GivenUp { id } => {
+            Some(format!("{}: no answer came, and no instance has its label: given up", place(fleet, id)))
+        }
         Event::Status { id, status, .. } => Some(format!("{}: {}", place(fleet, id), status.name())),
         Event::Ready { id, worker } => Some(format!("{}: worker {worker} works", place(fleet, id))),
         Event::Bid { id, bid } => Some(format!("{}: outbid; offering {bid} an hour now", place(fleet, id))),

@@ -9,7 +9,7 @@ use serde::Serialize;
 use shared::ids::RunId;
 use shared::queue::{Snapshot, WorkerSnapshot};
 
-use super::label::Label;
+use super::label::{BoxId, Label};
 use super::money::{self, seconds_between};
 use super::state::{End, Fleet, Rental};
 use crate::dollars::Dollars;
@@ -20,6 +20,8 @@ use crate::provider::InstanceId;
 pub struct BoxView {
     /// Its label.
     pub label: String,
+    /// Its own part of that.
+    pub id: BoxId,
     /// The place it fills.
     pub slot: u32,
     /// What the market calls it.
@@ -160,7 +162,7 @@ fn box_view(of: &Rental, seen: Seen<'_>) -> BoxView {
     let items = told.max(known);
     let cost = money::estimate(of, seen.now);
     let phase = match (of.end, &of.condemned, &of.ready, of.instance) {
-        (Some(End::Refused), ..) => "refused",
+        (Some(End::Refused | End::GivenUp), ..) => "refused",
         (Some(End::Gone(_)), ..) => "gone",
         (None, Some(_), ..) => "ending",
         (None, None, _, None) => "ordered",
@@ -169,6 +171,7 @@ fn box_view(of: &Rental, seen: Seen<'_>) -> BoxView {
     };
     let end = if let Some(End::Gone(at)) = of.end { at } else { seen.now };
     BoxView {
+        id: of.intent.id.clone(),
         slot: of.intent.slot,
         instance: of.instance,
         gpu: of.intent.gpu.clone(),
@@ -218,7 +221,9 @@ fn cost(fleet: &Fleet, boxes: &[BoxView], seen: Seen<'_>) -> Cost {
 
 fn by_gpu(fleet: &Fleet, boxes: &[BoxView], now: Timestamp) -> Vec<GpuCost> {
     let mut seconds: BTreeMap<&str, f64> = BTreeMap::new();
-    for of in fleet.boxes.values() {
+    // Boxes whose items nobody knows any more say nothing of a speed.
+    let known = |of: &&Rental| boxes.iter().any(|shown| shown.id == of.intent.id && shown.items > 0);
+    for of in fleet.boxes.values().filter(known) {
         let gpus = f64::from(of.intent.gpus);
         *seconds.entry(&of.intent.gpu).or_default() += working_seconds(of, now).unwrap_or(0.0) * gpus;
     }

@@ -40,6 +40,11 @@ impl Boxes {
         Ok(Self { folder: folder.to_owned() })
     }
 
+    /// The folder of all boxes.
+    pub fn place(&self) -> &Path {
+        &self.folder
+    }
+
     /// The folder of a box.
     pub fn folder(&self, id: InstanceId) -> PathBuf {
         self.folder.join(id.to_string())
@@ -47,13 +52,19 @@ impl Boxes {
 
     /// Makes the folder of a new box. `box.json` appears whole.
     pub fn add(&self, machine: MachineId, label: &str) -> Result<InstanceId, ProviderError> {
-        let mut id = self.ids()?.last().map_or(1, |last| last.0 + 1);
+        // A number is given out once: what another run remembers of it must not become this box.
+        let (counter, new) = (self.folder.join("last"), self.folder.join("last.new"));
+        let last = fs::read_to_string(&counter).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+        let mut id = self.ids()?.last().map_or(0, |last| last.0).max(last) + 1;
         while let Err(error) = fs::create_dir(self.folder(InstanceId(id))) {
             if error.kind() != ErrorKind::AlreadyExists {
                 return Err(unusable(&self.folder, error));
             }
             id += 1;
         }
+        fs::write(&new, id.to_string())
+            .and_then(|()| fs::rename(&new, &counter))
+            .map_err(|error| unusable(&counter, error))?;
         let id = InstanceId(id);
         let file =
             BoxFile { version: VERSION, id, label: label.to_owned(), machine, made_at: Timestamp::now() };
@@ -158,6 +169,8 @@ mod tests {
         boxes.remove(first).unwrap();
         boxes.remove(first).unwrap();
         assert_eq!(boxes.read(first).unwrap(), None);
+        boxes.remove(second).unwrap();
+        assert_eq!(boxes.add(MachineId(0), "fleet-r-0-ef").unwrap(), InstanceId(3));
         assert_eq!(boxes.log(first, 2).unwrap_err().kind, ProviderErrorKind::NoInstance);
     }
 }

@@ -24,6 +24,7 @@ use crate::dollars::Dollars;
 
 /// Runs the worker, ends it at the box's hard end, and writes down how it ended.
 const START: &str = "left=$((${FLEET_UNTIL:-$(($(date +%s) + 604800))} - $(date +%s)))\n\
+                     [ \"$left\" -gt 0 ] || left=1\n\
                      timeout --kill-after=60 \"$left\" \"$0\" \"$@\"; echo $? >exit.new && mv exit.new exit";
 
 /// How long a box has from being asked to end to being killed.
@@ -50,6 +51,10 @@ impl Local {
         price: Dollars,
         cpu_boxes: u32,
     ) -> Result<Self, ProviderError> {
+        if !Path::new("/proc/self/environ").exists() {
+            let message = "boxes of this machine are found by /proc, which it does not have";
+            return Err(ProviderError::new(ProviderErrorKind::Invalid, message));
+        }
         Ok(Self { boxes: Boxes::open(folder)?, worker, price, cpu_boxes })
     }
 
@@ -84,6 +89,11 @@ fn seconds_since(moment: Timestamp) -> i64 {
 
 #[async_trait]
 impl Provider for Local {
+    async fn account(&self) -> Result<String, ProviderError> {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        Ok(format!("machine {}, boxes in {}", host.trim(), self.boxes.place().display()))
+    }
+
     async fn offers(&self, wanted: &Wanted) -> Result<Vec<Offer>, ProviderError> {
         let taken: BTreeSet<MachineId> = self.boxes.all()?.iter().map(|file| file.machine).collect();
         let offer = |machine: u64, gpu: String, gpu_memory: u64| Offer {
@@ -100,12 +110,14 @@ impl Provider for Local {
             reliability: 1.0,
             place: "this machine".to_owned(),
         };
-        let mut gpus = process::gpus().await;
+        let all_gpus = process::gpus().await;
+        let mut gpus = all_gpus.clone();
         gpus.retain(|gpu| {
             gpu.memory >= wanted.gpu_memory
                 && (wanted.gpus.is_empty() || wanted.gpus.iter().any(|name| gpu.name.contains(name.as_str())))
         });
-        let all: Vec<Offer> = if gpus.is_empty() {
+        // GPUs that do not fit are no reason to work on the CPU.
+        let all: Vec<Offer> = if all_gpus.is_empty() {
             (0..self.cpu_boxes).map(|number| offer(u64::from(number), "CPU".to_owned(), 0)).collect()
         } else {
             gpus.into_iter().map(|gpu| offer(gpu.number, gpu.name, gpu.memory)).collect()
@@ -134,6 +146,7 @@ impl Provider for Local {
         let arguments = order.environment.get("FLEET_WORKER_ARGS").map_or("", String::as_str);
         command.args(arguments.split_whitespace());
         // Ctrl-C in the launcher's terminal is the launcher's; and a box outlives it.
+        command.env_remove(super::vast::KEY_VARIABLE);
         command.envs(&order.environment).current_dir(&folder).process_group(0).kill_on_drop(false);
         command.stdin(Stdio::null()).stderr(log.try_clone().map_err(failed)?).stdout(log);
         match command.spawn() {

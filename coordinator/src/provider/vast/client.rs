@@ -6,7 +6,6 @@
 use std::time::Duration;
 
 use reqwest::{Client, Method, Response, StatusCode};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use shared::excerpt::excerpt;
@@ -18,6 +17,9 @@ use crate::provider::{InstanceId, ProviderError, ProviderErrorKind};
 
 /// Tries of a call that may be repeated.
 const TRIES: u32 = 3;
+
+/// Tries of one that came too early: the market has not looked at it.
+const EARLY_TRIES: u32 = 8;
 
 /// The longest pause that the market may ask for; a longer one is a failure, and the next tick tries again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -107,13 +109,14 @@ impl VastClient {
     pub async fn call<T: DeserializeOwned>(&self, request: &Request<'_>) -> Result<T, ProviderError> {
         let text = self.text(request).await?;
         serde_json::from_str(&text).map_err(|error| {
+            // An answer to a creation holds the key of the instance, one about the account the account's own.
+            let shown = match request.call {
+                Call::Create | Call::Account => "it is not shown, since it may hold a key".to_owned(),
+                _ => quote(&text),
+            };
             ProviderError::new(
                 ProviderErrorKind::Unreachable,
-                format!(
-                    "cannot {}: the market's answer is not what it should be ({})",
-                    request.what,
-                    quote(&text)
-                ),
+                format!("cannot {}: the market's answer is not what it should be ({shown})", request.what),
             )
             .with_source(error)
         })
@@ -130,12 +133,14 @@ impl VastClient {
             };
             // The market has not looked at a call that came too early.
             let again = match error.kind {
-                ProviderErrorKind::RateLimited => true,
+                // Unless it made something all the same.
+                ProviderErrorKind::RateLimited => error.created.is_none(),
                 ProviderErrorKind::Unreachable | ProviderErrorKind::Failed => request.repeatable,
                 _ => false,
             };
             let wait = asked.unwrap_or(pause);
-            if !again || tries == TRIES || wait > LONGEST_PAUSE {
+            let most = if error.kind == ProviderErrorKind::RateLimited { EARLY_TRIES } else { TRIES };
+            if !again || tries >= most || wait > LONGEST_PAUSE {
                 return Err(error);
             }
             tries += 1;
@@ -194,60 +199,57 @@ fn retry_after(response: &Response) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds).ok()
 }
 
-/// An answer that says it failed. Any field may be missing, and the whole may be plain text.
-#[derive(Debug, Default, Deserialize)]
-struct Said {
-    success: Option<bool>,
-    error: Option<Value>,
-    #[serde(alias = "message")]
-    msg: Option<Value>,
-    new_contract: Option<u64>,
-}
-
-/// What an answer refuses; `None` where it does not.
+/// What an answer refuses; `None` where it does not. Any field may be missing or of another kind, and the whole may be
+/// plain text.
 pub(super) fn refusal(what: &str, status: StatusCode, text: &str) -> Option<ProviderError> {
-    let said: Said = serde_json::from_str(text).unwrap_or_default();
-    if status.is_success() && said.success != Some(false) {
+    let said: Value = serde_json::from_str(text).unwrap_or_default();
+    let denies = matches!(&said["success"], Value::Bool(false)) || said["success"] == "false";
+    if status.is_success() && !denies {
         return None;
     }
-    let word = |value: &Option<Value>| match value {
-        Some(Value::String(text)) => text.clone(),
-        Some(Value::Null) | None => String::new(),
-        Some(other) => other.to_string(),
+    let word = |name: &str| match &said[name] {
+        Value::String(text) => text.clone(),
+        Value::Null => String::new(),
+        other => other.to_string(),
     };
-    let (code, message) = (word(&said.error), word(&said.msg));
+    let (code, mut message) = (word("error"), word("msg"));
+    if message.is_empty() {
+        message = word("message");
+    }
     let reason = match (code.as_str(), message.as_str()) {
         ("", "") => quote(text),
-        (code, "") => code.to_owned(),
-        ("", message) => message.to_owned(),
-        (code, message) => format!("{code}: {message}"),
+        (code, "") => quote(code),
+        ("", message) => quote(message),
+        (code, message) => quote(&format!("{code}: {message}")),
     };
-    let kind = kind_of(status, &code, &format!("{reason} {text}").to_lowercase());
+    let kind = kind_of(status, &code, &message.to_lowercase());
     let mut error = ProviderError::new(kind, format!("cannot {what}: {reason} (HTTP {})", status.as_u16()));
-    error.created = said.new_contract.map(InstanceId);
+    error.created = said["new_contract"].as_u64().map(InstanceId);
     Some(error)
 }
 
-fn kind_of(status: StatusCode, code: &str, text: &str) -> ProviderErrorKind {
-    let about_money = ["insufficient", "credit", "balance"].iter().any(|word| text.contains(word));
+fn kind_of(status: StatusCode, code: &str, message: &str) -> ProviderErrorKind {
+    let about_money = code.contains("credit") || code.contains("balance") || message.contains("insufficient");
     match (status.as_u16(), code) {
         // A day's quota: trying again at once only makes more calls.
-        (429, "search_quota_exceeded") => ProviderErrorKind::Failed,
+        (_, "search_quota_exceeded") => ProviderErrorKind::Quota,
         (429, _) => ProviderErrorKind::RateLimited,
         (_, "auth_error") | (401 | 403, _) => ProviderErrorKind::Denied,
         (_, "no_such_ask" | "no_such_offer") => ProviderErrorKind::OfferGone,
+        (_, "no_such_instance") => ProviderErrorKind::NoInstance,
         (402, _) => ProviderErrorKind::Balance,
         (400 | 200, _) if about_money => ProviderErrorKind::Balance,
-        (_, "no_such_instance") | (404, _) => ProviderErrorKind::NoInstance,
-        (400 | 405 | 410 | 413 | 422, _) => ProviderErrorKind::Invalid,
+        (400 | 405 | 413 | 422, _) => ProviderErrorKind::Invalid,
         (502..=504, _) => ProviderErrorKind::Unreachable,
+        // Also a 404 that does not say of what: it proves nothing gone.
         _ => ProviderErrorKind::Failed,
     }
 }
 
 /// The beginning of an answer, on one line.
 fn quote(text: &str) -> String {
-    let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
+    let line = words.collect::<Vec<_>>().join(" ");
     if line.is_empty() {
         return "an empty answer".to_owned();
     }
@@ -265,7 +267,7 @@ mod tests {
     #[test]
     fn answers_are_told_apart() {
         use ProviderErrorKind::{
-            Balance, Denied, Failed, Invalid, NoInstance, OfferGone, RateLimited, Unreachable,
+            Balance, Denied, Failed, Invalid, NoInstance, OfferGone, Quota, RateLimited, Unreachable,
         };
         for (status, text, expected) in [
             (200, r#"{"success": true, "new_contract": 1}"#, None),
@@ -274,12 +276,15 @@ mod tests {
             (404, r#"{"error": "auth_error"}"#, Some(Denied)),
             (401, "", Some(Denied)),
             (429, "API requests too frequent", Some(RateLimited)),
-            (429, r#"{"error": "search_quota_exceeded"}"#, Some(Failed)),
+            (429, r#"{"error": "search_quota_exceeded"}"#, Some(Quota)),
             (410, r#"{"success": false, "error": "no_such_ask", "message": "stale"}"#, Some(OfferGone)),
             (400, r#"{"success": false, "error": "invalid_args", "msg": "label too long"}"#, Some(Invalid)),
             (400, r#"{"success": false, "msg": "insufficient credit"}"#, Some(Balance)),
-            (410, "gone", Some(Invalid)),
-            (404, "not found", Some(NoInstance)),
+            (410, "gone", Some(Failed)),
+            (404, "not found", Some(Failed)),
+            (404, r#"{"success": false, "error": "no_such_instance"}"#, Some(NoInstance)),
+            (400, r#"{"error": "invalid_args", "msg": "label my-credit-run is too long"}"#, Some(Invalid)),
+            (200, r#"{"success": "false", "msg": "a", "message": "b"}"#, Some(Failed)),
             (502, "<html>", Some(Unreachable)),
             (500, "oops", Some(Failed)),
             (200, r#"{"success": false}"#, Some(Failed)),

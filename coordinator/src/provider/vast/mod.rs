@@ -24,6 +24,9 @@ use crate::dollars::Dollars;
 /// The market.
 pub const DEFAULT_URL: &str = "https://console.vast.ai";
 
+/// A shorter value of a variable is no secret.
+const SECRETS_FROM: usize = 12;
+
 /// Pages that no account has.
 const MOST_PAGES: usize = 400;
 
@@ -46,6 +49,12 @@ impl Vast {
 
 #[async_trait]
 impl Provider for Vast {
+    async fn account(&self) -> Result<String, ProviderError> {
+        let user: User = self.client.call(&request::user()).await?;
+        let id = user.id.map_or_else(|| "unknown".to_owned(), |id| id.to_string());
+        Ok(format!("account {id} at {}", self.client.base().as_str().trim_end_matches('/')))
+    }
+
     async fn offers(&self, wanted: &Wanted) -> Result<Vec<Offer>, ProviderError> {
         let found: Offers = self.client.call(&request::search(wanted)).await?;
         let asked = Asked { wanted, cuda: request::LEAST_CUDA, capability: request::LEAST_CAPABILITY };
@@ -53,8 +62,14 @@ impl Provider for Vast {
     }
 
     async fn create(&self, offer: &Offer, order: &Order) -> Result<InstanceId, ProviderError> {
-        let made: Creation = self.client.call(&request::create(offer.id, order)).await?;
-        Ok(InstanceId(made.new_contract))
+        let made = self.client.call::<Creation>(&request::create(offer.id, order)).await;
+        made.map(|made| InstanceId(made.new_contract)).map_err(|mut error| {
+            // A refusal may quote what it was sent.
+            for value in order.environment.values().filter(|value| value.len() >= SECRETS_FROM) {
+                error.message = error.message.replace(value.as_str(), "***");
+            }
+            error
+        })
     }
 
     async fn instances(&self) -> Result<Vec<Instance>, ProviderError> {

@@ -21,8 +21,10 @@ pub enum Call {
     One,
     /// A page of all instances.
     List,
-    /// Everything else.
-    Other,
+    /// A log.
+    Log,
+    /// The account and its bills.
+    Account,
 }
 
 impl Call {
@@ -33,8 +35,8 @@ impl Call {
             Self::Create => 4.5,
             Self::Bid => 5.5,
             Self::Destroy => 3.0,
-            Self::One => 2.0,
-            Self::List | Self::Other => 1.0,
+            Self::One | Self::Log => 2.0,
+            Self::List | Self::Account => 1.0,
         }
     }
 }

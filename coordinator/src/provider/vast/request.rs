@@ -160,19 +160,19 @@ pub fn bid(id: InstanceId, bid: Dollars) -> Request<'static> {
 /// The last lines of a log: the answer says where they will be.
 pub fn logs(id: InstanceId, lines: u32) -> Request<'static> {
     let body = json!({ "tail": lines.to_string() });
-    Request::put("ask for a log", format!("/api/v0/instances/request_logs/{id}/"), body, Call::Other)
+    Request::put("ask for a log", format!("/api/v0/instances/request_logs/{id}/"), body, Call::Log)
 }
 
 /// The account.
 pub fn user() -> Request<'static> {
-    Request::get("look at the account", "/api/v0/users/current", Call::Other)
+    Request::get("look at the account", "/api/v0/users/current", Call::Account)
 }
 
 /// What was billed between two moments, whole days.
 pub fn charges(since: Timestamp, until: Timestamp, after: Option<&str>) -> Request<'static> {
     const DAY: i64 = 24 * 60 * 60;
     let (first, last) = (since.as_second() / DAY * DAY, until.as_second() / DAY * DAY + DAY);
-    let mut request = Request::get("read the charges", "/api/v0/charges/", Call::Other);
+    let mut request = Request::get("read the charges", "/api/v0/charges/", Call::Account);
     let filters = json!({ "day": { "gte": first, "lte": last }, "type": { "in": ["instance"] } });
     request.query = vec![
         ("select_filters", filters.to_string()),

@@ -98,6 +98,8 @@ impl WireOffer {
             |name: &String| name.replace('_', " ").eq_ignore_ascii_case(&offer.gpu.replace('_', " "));
         let holds = offer.price.0.is_finite()
             && offer.price.0 > 0.0
+            // One that names no speed may take for ever.
+            && offer.download_speed > 0.0
             && wanted.max_price.is_none_or(|most| offer.price <= most)
             && (wanted.gpus.is_empty() || wanted.gpus.iter().any(same_gpu))
             && offer.gpus == wanted.gpus_per_box
@@ -207,9 +209,12 @@ impl WireInstance {
     }
 }
 
-/// Whom the key belongs to.
+/// Whom the key belongs to. The answer holds the key itself: it is never shown.
 #[derive(Debug, Deserialize)]
 pub struct User {
+    /// The account's number.
+    #[serde(default)]
+    pub id: Option<u64>,
     /// Money that is left.
     #[serde(default)]
     pub credit: Option<f64>,
@@ -308,6 +313,7 @@ mod tests {
             ("geolocation", "Texas, US".into()),
             ("duration", 60.into()),
             ("machine_id", Value::Null),
+            ("inet_down", Value::Null),
         ] {
             assert_eq!(offer(&[(name, value.clone())]).read(&asked), None, "{name} {value}");
         }

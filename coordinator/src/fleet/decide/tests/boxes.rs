@@ -35,6 +35,10 @@ fn an_image_that_cannot_be_had_is_not_waited_for() {
     let actions = story.at(12);
     let (why, ban) = condemned(&actions).unwrap();
     assert!(why.contains("image") && !ban, "{why}");
+    assert!(
+        actions.iter().any(|action| matches!(action, Action::Refuse { .. })),
+        "nor would another box have it"
+    );
 }
 
 #[test]
@@ -92,26 +96,60 @@ fn a_worker_that_the_queue_banned_takes_its_machine_along() {
 fn all_workers_silent_at_once_is_not_the_boxes_fault() {
     let mut story = Story::new().with_worker(1, 10).with_worker(2, 10);
     for worker in &mut story.snapshot().workers {
-        worker.last_seen_seconds = 900.0;
+        worker.last_seen_seconds = 1799.0;
     }
-    story.memory.all_silent_since = Some(at(1200));
-    assert_eq!(condemned(&story.at(2000)), None);
+    assert_eq!(condemned(&story.at(3000)), None);
     // But not for ever.
-    story.memory.all_silent_since = Some(at(100));
-    let ends = story.at(2000).iter().filter(|action| matches!(action, Action::Condemn { .. })).count();
+    for worker in &mut story.snapshot().workers {
+        worker.last_seen_seconds = 1801.0;
+    }
+    let ends = story.at(3000).iter().filter(|action| matches!(action, Action::Condemn { .. })).count();
     assert_eq!(ends, 2);
 }
 
 #[test]
-fn users_of_the_queue_are_made_again_when_a_worker_falls_silent() {
+fn nobody_is_silent_who_could_not_be_heard() {
+    let mut story = Story::new().with_worker(1, 10).with_worker(2, 10);
+    story.since_the_start = false;
+    // The queue was away, is rebuilt, and one worker was quicker to come back than the other.
+    story.queue = QueueSight::NoRun;
+    story.at(5000);
+    story.queue = QueueSight::Known(snapshot());
+    let worker = story.worker(1, 2.0);
+    story.snapshot().workers.push(worker);
+    assert_eq!(condemned(&story.at(5010)), None);
+    assert_eq!(condemned(&story.at(5600)), None);
+    assert!(condemned(&story.at(5611)).unwrap().0.contains("silent"));
+}
+
+#[test]
+fn a_box_has_its_time_to_be_heard_after_the_queue_is_back() {
+    let mut story = Story::new().with_box(1, &[(10, InstanceStatus::Running)]);
+    story.since_the_start = false;
+    story.at(400);
+    story.queue = QueueSight::Unknown("away".into());
+    assert_eq!(condemned(&story.at(1000)), None);
+    story.queue = QueueSight::Known(snapshot());
+    assert_eq!(condemned(&story.at(1010)), None);
+    assert!(condemned(&story.at(1511)).unwrap().0.contains("not heard"));
+}
+
+#[test]
+fn users_of_the_queue_are_looked_through_now_and_then_and_when_it_comes_back() {
     let mut story = Story::new().with_worker(1, 10);
     let password_sha256 = "ab".repeat(32).try_into().unwrap();
-    let user = crate::fleet::event::QueueUser { name: "worker-r-0-00000001".into(), password_sha256 };
+    let user = crate::fleet::event::QueueUser { name: "worker-r-0-000000000001".into(), password_sha256 };
     story.fleet.boxes.get_mut(&id(1)).unwrap().intent.queue_user = Some(user);
-    story.snapshot().workers[0].last_seen_seconds = 151.0;
-    assert_eq!(story.about_boxes_at(300), [Action::RestoreUsers]);
-    story.memory.users_restored_at = Some(at(290));
-    assert!(!story.about_boxes_at(300).contains(&Action::RestoreUsers));
+    assert!(story.about_boxes_at(20).contains(&Action::CheckUsers));
+    story.memory.users_checked_at = Some(at(20));
+    assert!(!story.about_boxes_at(50).contains(&Action::CheckUsers));
+    assert!(story.about_boxes_at(51).contains(&Action::CheckUsers));
+    story.memory.users_checked_at = Some(at(51));
+    story.since_the_start = false;
+    story.queue = QueueSight::Unknown("away".into());
+    story.at(52);
+    story.queue = QueueSight::Known(snapshot());
+    assert!(story.about_boxes_at(53).contains(&Action::CheckUsers), "it may have started empty");
 }
 
 #[test]
@@ -133,6 +171,8 @@ fn an_outbid_box_is_bid_for_up_to_the_most_and_then_left() {
     let [Action::Rebid { bid, .. }] = actions.as_slice() else { panic!("{actions:?}") };
     assert!((bid.0 - 0.42).abs() < 1e-9);
     apply(&mut story.fleet, 61, Event::Bid { id: id(1), bid: *bid });
+    // Another price is no other status.
+    apply(&mut story.fleet, 65, status(65, 1, InstanceStatus::Preempted));
     assert!(story.about_boxes_at(70).is_empty(), "it is given time to resume");
     assert!(condemned(&story.at(362)).unwrap().0.contains("does not resume"));
     // It ran again, and is outbid once more, beyond the most.
@@ -152,9 +192,41 @@ fn a_machine_out_of_sight_has_five_minutes() {
 }
 
 #[test]
-fn a_container_that_ended_is_replaced() {
+fn a_container_that_ended_is_replaced_unless_it_comes_up_again() {
     let mut story = Story::new().with_box(1, &[(10, InstanceStatus::Exited)]);
-    assert!(condemned(&story.at(12)).unwrap().0.contains("container ended"));
+    assert_eq!(condemned(&story.at(40)), None);
+    assert!(condemned(&story.at(41)).unwrap().0.contains("container ended"));
+}
+
+#[test]
+fn a_price_that_a_host_raises_above_the_most_ends_its_box() {
+    let mut story = Story::new().with_worker(1, 10);
+    story.rules.max_price = Some(Dollars(0.40));
+    let raise = |story: &mut Story, seconds, price| {
+        let status = InstanceStatus::Running;
+        apply(
+            &mut story.fleet,
+            seconds,
+            Event::Status { id: id(1), since: at(seconds), status, price: Some(price) },
+        );
+    };
+    raise(&mut story, 20, Dollars(0.40));
+    assert_eq!(condemned(&story.at(30)), None);
+    raise(&mut story, 40, Dollars(0.41));
+    assert!(condemned(&story.at(50)).unwrap().0.contains("raised the price"));
+    // The cap of all boxes is kept at each look too.
+    let mut story = Story::new().with_worker(1, 10).with_worker(2, 10);
+    story.rules.max_rate = Some(Dollars(0.72));
+    assert_eq!(condemned(&story.at(60)), None);
+    raise(&mut story, 70, Dollars(0.40));
+    assert!(condemned(&story.at(80)).unwrap().0.contains("--max-rate"));
+}
+
+#[test]
+fn a_fleet_that_is_to_be_smaller_lets_boxes_go() {
+    let mut story = Story::new().with_worker(1, 10).with_worker(2, 10);
+    story.rules.workers = 1;
+    assert_eq!(condemned(&story.at(20)), Some(("the fleet is to be smaller", false)));
 }
 
 #[test]

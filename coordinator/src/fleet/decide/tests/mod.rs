@@ -23,13 +23,23 @@ pub struct Story {
     pub instances: Result<Vec<Instance>, String>,
     pub queue: QueueSight,
     pub balance: Option<Dollars>,
+    /// Whether the launcher and the queue were there from the start.
+    pub since_the_start: bool,
 }
 
 impl Story {
     /// Two boxes wanted, ten shards pending, nothing rented.
     pub fn new() -> Self {
         let mut fleet = Fleet::default();
-        let opened = Opened { provider: "vast".into(), workers: 2, budget: None, until: at(100_000) };
+        let opened = Opened {
+            provider: "vast".into(),
+            account: "account 7".into(),
+            tag: "0000".to_owned().try_into().unwrap(),
+            forget_bans: false,
+            workers: 2,
+            budget: None,
+            until: at(100_000),
+        };
         apply(&mut fleet, 0, Event::Opened(opened));
         Self {
             run: "r".parse().unwrap(),
@@ -38,6 +48,7 @@ impl Story {
             rules: Rules {
                 workers: 2,
                 budget: None,
+                max_price: None,
                 max_rate: None,
                 balance_floor: Dollars(1.0),
                 max_bid: None,
@@ -48,6 +59,7 @@ impl Story {
             instances: Ok(Vec::new()),
             queue: QueueSight::Known(snapshot()),
             balance: None,
+            since_the_start: true,
         }
     }
 
@@ -120,6 +132,10 @@ impl Story {
             balance: self.balance,
         };
         self.memory.see(&self.fleet, &sight);
+        // A launcher that has been there from the start, unless a story says otherwise.
+        if self.since_the_start {
+            self.memory.watching_since(at(0));
+        }
         decide(&self.run, &self.fleet, &self.memory, &sight, &self.rules)
     }
 
@@ -170,9 +186,11 @@ pub fn rented(actions: &[Action]) -> Vec<u32> {
 
 /// What is said.
 pub fn said(actions: &[Action]) -> Vec<&str> {
-    let text = |action| match action {
-        &Action::Say(_, ref text) => Some(text.as_str()),
-        _ => None,
-    };
-    actions.iter().filter_map(text).collect()
+    let mut said = Vec::new();
+    for action in actions {
+        if let Action::Say(_, text) = action {
+            said.push(text.as_str());
+        }
+    }
+    said
 }

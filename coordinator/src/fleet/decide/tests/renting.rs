@@ -22,8 +22,11 @@ fn boxes_that_all_fail_are_not_replaced_without_end() {
     story.rules.launches_an_hour = 4;
     for number in 1..=3 {
         apply(&mut story.fleet, 10, Event::Intent(intent(number, 0)));
-        apply(&mut story.fleet, 20, Event::Refused { id: id(number), why: "bad".into(), ban: true });
+        apply(&mut story.fleet, 20, Event::GivenUp { id: id(number) });
     }
+    // An offer that was gone costs nothing.
+    apply(&mut story.fleet, 10, Event::Intent(intent(4, 0)));
+    apply(&mut story.fleet, 20, Event::Refused { id: id(4), why: "gone".into(), ban: false });
     let actions = story.at(30);
     assert_eq!(rented(&actions), [0], "one of four is left");
     assert!(said(&actions)[0].contains("within an hour"), "{actions:?}");
@@ -61,35 +64,71 @@ fn what_a_person_must_mend_stops_the_renting() {
     assert!(story.at(20).contains(&Action::End(Ending::Exhausted("the key is wrong".into()))));
 }
 
-fn offer(price: f64) -> crate::provider::Offer {
-    crate::provider::Offer {
-        id: crate::provider::OfferId(9),
-        machine: MachineId(9),
-        gpu: "RTX 4090".into(),
-        gpus: 1,
-        gpu_memory: 24 << 30,
-        price: Dollars(price),
-        disk_price: Dollars::ZERO,
-        download_price: Dollars::ZERO,
-        upload_price: Dollars::ZERO,
-        download_speed: 1000.0,
-        reliability: 0.99,
-        place: "KR".into(),
-    }
+#[test]
+fn boxes_that_come_to_nothing_one_after_the_other_have_a_common_cause() {
+    let mut story = Story::new();
+    let fail = |story: &mut Story, number: u32| {
+        let seconds = i64::from(number) * 10;
+        apply(&mut story.fleet, seconds, Event::Intent(intent(number, 0)));
+        let why = "its worker failed: no such argument".to_owned();
+        apply(&mut story.fleet, seconds + 1, Event::Condemned { id: id(number), why, ban: true });
+        apply(&mut story.fleet, seconds + 2, Event::Gone { id: id(number), since: at(seconds + 2) });
+    };
+    let refused = |actions: Vec<Action>| {
+        actions.into_iter().find_map(|action| match action {
+            Action::Refuse { why } => Some(why),
+            _ => None,
+        })
+    };
+    (1..=5).for_each(|number| fail(&mut story, number));
+    assert_eq!(refused(story.at(60)), None);
+    fail(&mut story, 6);
+    let why = refused(story.at(70)).unwrap();
+    assert!(why.contains("6 boxes in a row") && why.contains("no such argument"), "{why}");
+    // One that worked ends the row.
+    apply(&mut story.fleet, 80, Event::Intent(intent(7, 0)));
+    apply(&mut story.fleet, 81, Event::Ready { id: id(7), worker: "w".into() });
+    assert_eq!(refused(story.at(90)), None);
 }
 
 #[test]
 fn a_box_must_fit_the_budget_with_its_end() {
     let mut story = Story::new().with_worker(1, 0);
-    let mut may = |budget: f64, rate: Option<f64>| {
+    let need = Need { price: Dollars(0.36), traffic: Dollars(0.10), fetch_seconds: 100.0 };
+    let mut may = |budget: f64, rate: Option<f64>, balance: Option<f64>, seconds: i64| {
         story.rules.budget = Some(Dollars(budget));
         story.rules.max_rate = rate.map(Dollars);
-        affordable(&story.fleet, &story.rules, &offer(0.36), Dollars(0.10), 100.0, at(1000))
+        affordable(&story.fleet, &story.rules, balance.map(Dollars), need, at(seconds))
     };
     // Spent at most 0.10 and traffic 0.10; two boxes drained and ended (342 s) 0.0684; fetched and begun (280 s) 0.028;
     // its traffic 0.10: 0.3964.
-    assert!(may(0.3965, None).is_ok());
-    assert!(may(0.3963, None).unwrap_err().contains("the budget is $0.40"));
-    assert!(may(9.0, Some(0.72)).is_ok());
-    assert!(may(9.0, Some(0.71)).unwrap_err().contains("--max-rate"));
+    assert!(may(0.3965, None, None, 1000).is_ok());
+    assert!(may(0.3963, None, None, 1000).unwrap_err().contains("the budget is $0.40"));
+    assert!(may(9.0, Some(0.72), None, 1000).is_ok());
+    assert!(may(9.0, Some(0.71), None, 1000).unwrap_err().contains("--max-rate"));
+    // What is kept and what it needs to begin, 0.1964, above the floor of a dollar.
+    assert!(may(9.0, None, Some(1.1965), 1000).is_ok());
+    assert!(may(9.0, None, Some(1.1963), 1000).unwrap_err().contains("--balance-floor"));
+    // Fetched, begun and drained: 580 s.
+    assert!(may(900.0, None, None, 99_419).is_ok());
+    assert!(may(900.0, None, None, 99_420).unwrap_err().contains("--max-hours"));
+}
+
+#[test]
+fn nothing_is_rented_when_the_end_comes() {
+    let mut story = Story::new().with_worker(1, 0);
+    assert_eq!(rented(&story.at(600)), [1]);
+    story.memory.interrupted = true;
+    assert!(rented(&story.at(600)).is_empty());
+    let mut story = Story::new().with_worker(1, 0);
+    story.balance = Some(Dollars(1.0));
+    assert!(rented(&story.at(600)).is_empty(), "it drains");
+    // Without a box there is nothing to drain, and nothing is rented either.
+    let mut story = Story::new();
+    story.balance = Some(Dollars(1.0));
+    let actions = story.at(600);
+    assert!(rented(&actions).is_empty());
+    assert!(matches!(&actions[0], Action::End(Ending::Exhausted(why)) if why.contains("--balance-floor")));
+    let actions = Story::new().at(99_700);
+    assert!(matches!(&actions[0], Action::End(Ending::Exhausted(why)) if why.contains("--max-hours")));
 }
