@@ -10,6 +10,8 @@
 //! | [`access`] | the signed rights of workers without credentials |
 //! | [`resume`] | the queue rebuilt from the store |
 //! | [`status`] | a run as it stands, from the queue or from the store |
+//! | [`watch`] | the same over time: rates, cells of shards, orders |
+//! | [`terminal`], [`dashboard`], [`metrics`] | views of it: a terminal, a page, Prometheus |
 //! | [`provider`] | where boxes come from: the market, this machine |
 //! | [`fleet`] | rented boxes: what is rented, watched, paid and destroyed |
 //! | [`merge`] | parts to one npz |
@@ -22,6 +24,7 @@ pub mod check;
 pub mod cli;
 pub mod columns;
 pub mod context;
+pub mod dashboard;
 #[cfg(feature = "local")]
 pub mod demo;
 pub mod dollars;
@@ -30,10 +33,13 @@ pub mod fleet;
 #[cfg(feature = "local")]
 pub mod local;
 pub mod merge;
+pub mod metrics;
 pub mod plan;
 pub mod progress;
 pub mod provider;
 pub mod record;
 pub mod resume;
 pub mod status;
+pub mod terminal;
 pub mod verify;
+pub mod watch;

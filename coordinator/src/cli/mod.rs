@@ -4,6 +4,7 @@ mod acl;
 mod args;
 mod check;
 mod control;
+mod dashboard;
 mod fleet;
 mod input;
 mod merge;
@@ -47,6 +48,8 @@ enum Command {
     Run(run::RunArgs),
     /// Show how a run stands
     Status(status::StatusArgs),
+    /// Show a run on a page in the browser, and to Prometheus
+    Dashboard(dashboard::DashboardArgs),
     /// Let workers stay and claim nothing
     Pause(control::ControlArgs),
     /// Let workers finish what they hold and exit
@@ -74,7 +77,9 @@ enum Command {
 /// Parses the command line, runs the command, and says how it ended.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    start_log();
+    if !cli.command.takes_the_terminal() {
+        start_log();
+    }
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -134,6 +139,11 @@ impl Command {
         matches!(self, Self::Launch(_)) || matches!(self, Self::Destroy(args) if args.means_all())
     }
 
+    /// Whether it draws on the whole terminal, where a log line would be in the way.
+    fn takes_the_terminal(&self) -> bool {
+        matches!(self, Self::Status(args) if args.takes_the_terminal())
+    }
+
     fn stops_gracefully(&self) -> bool {
         #[cfg(feature = "local")]
         {
@@ -154,6 +164,7 @@ async fn run(command: Command, stop: CancellationToken) -> Result<ExitCode, Fail
         #[cfg(feature = "local")]
         Command::Run(args) => run::run(args, &file, stop).await,
         Command::Status(args) => status::status(args, &file, stop).await,
+        Command::Dashboard(args) => dashboard::dashboard(args, &file).await,
         Command::Pause(args) => control::pause(args, &file).await,
         Command::Drain(args) => control::drain(args, &file).await,
         Command::Resume(args) => resume::resume(args, &file).await,

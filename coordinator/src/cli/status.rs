@@ -4,20 +4,16 @@ use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use clap::Args;
-use jiff::Timestamp;
 use shared::exit::ExitCode;
-use shared::plan::Plan;
-use shared::queue::{Queue as _, Snapshot};
-use shared::settings::{FileSettings, QueueAddress};
+use shared::settings::FileSettings;
 use tokio_util::sync::CancellationToken;
 
 use super::args::{QueueArgs, StoreArgs};
-use crate::context::{planned_run, queue_for_a_look};
 use crate::failure::Failure;
-use crate::fleet::journal::Record;
-use crate::fleet::view::{Cost, Seen, view};
-use crate::merge::Run;
-use crate::status::{Status, from_queue, from_store, text};
+use crate::status::look::Look;
+use crate::status::{Status, text};
+use crate::terminal::{self, Ended};
+use crate::watch::feed::Feed;
 
 /// The pause between two looks of `--watch`.
 const WATCH_EVERY: Duration = Duration::from_secs(2);
@@ -37,17 +33,25 @@ pub struct StatusArgs {
     json: bool,
 }
 
-/// Prints the status once, or again and again.
+impl StatusArgs {
+    /// Whether the run is shown on the whole terminal, where nothing else may be written meanwhile.
+    pub fn takes_the_terminal(&self) -> bool {
+        self.watch && !self.json && std::io::stdout().is_terminal() && std::io::stdin().is_terminal()
+    }
+}
+
+/// Prints the status once, or again and again; on a terminal `--watch` takes all of it until the run is done.
 pub async fn status(
     args: StatusArgs,
     file: &FileSettings,
     stop: CancellationToken,
 ) -> Result<ExitCode, Failure> {
-    let run = planned_run(args.store.open(file)?, args.store.run(file)).await?;
-    let queue = args.queue.address(file)?;
-    let mut fleet = Record::open(&run.store, &run.plan.run).await?;
+    let mut look = Look::open(args.store.open(file)?, args.store.run(file), args.queue.address(file)?).await?;
+    if args.takes_the_terminal() {
+        return on_the_terminal(look).await;
+    }
     loop {
-        let status = look(&run, queue.as_ref(), &mut fleet).await?;
+        let status = look.take().await?;
         print(&status, &args)?;
         let over = status.shards.done == status.shards.total();
         if !args.watch || over || stop.is_cancelled() {
@@ -57,38 +61,12 @@ pub async fn status(
     }
 }
 
-async fn look(run: &Run, queue: Option<&QueueAddress>, fleet: &mut Record) -> Result<Status, Failure> {
-    fleet.read_on().await?;
-    let note = match queue {
-        None => None,
-        Some(address) => match ask(address, &run.plan, fleet).await {
-            Ok(Some(status)) => return Ok(status),
-            Ok(None) => Some(
-                "the queue does not know this run: `coordinator resume` rebuilds it from the store"
-                    .to_owned(),
-            ),
-            Err(failure) => {
-                Some(format!("the queue does not answer ({:#}); this is what the store says", failure.error))
-            }
-        },
-    };
-    let mut status = from_store(run).await?;
-    status.cost = cost(&run.plan, fleet, None);
-    status.notes.extend(note);
-    Ok(status)
-}
-
-async fn ask(address: &QueueAddress, plan: &Plan, fleet: &Record) -> Result<Option<Status>, Failure> {
-    let queue = queue_for_a_look(address, &plan.run)?;
-    let Some(snapshot) = queue.snapshot().await? else { return Ok(None) };
-    let cost = cost(plan, fleet, Some(&snapshot));
-    Ok(Some(Status { cost, ..from_queue(plan, snapshot) }))
-}
-
-/// What rented boxes cost, where there ever were any.
-fn cost(plan: &Plan, fleet: &Record, snapshot: Option<&Snapshot>) -> Option<Cost> {
-    let seen = Seen { run: &plan.run, snapshot, items: None, now: Timestamp::now() };
-    (!fleet.is_empty()).then(|| view(fleet.fleet(), seen).cost)
+/// What was seen last stays on the terminal when it is given back.
+async fn on_the_terminal(look: Look) -> Result<ExitCode, Failure> {
+    let feed = Feed::start(look).await?;
+    let ended = terminal::watch(&feed).await?;
+    print!("{}", text::render(&feed.last().status));
+    Ok(if ended == Ended::Interrupted { ExitCode::Interrupted } else { ExitCode::Done })
 }
 
 fn print(status: &Status, args: &StatusArgs) -> Result<(), Failure> {
@@ -100,7 +78,7 @@ fn print(status: &Status, args: &StatusArgs) -> Result<(), Failure> {
         return Ok(());
     }
     if args.watch && out.is_terminal() {
-        // Home and clear: the next look takes this one's place.
+        // Nobody is there to press a key. Home and clear: the next look takes this one's place.
         write!(out, "\x1b[H\x1b[2J")?;
     }
     write!(out, "{}", text::render(status))?;

@@ -1,7 +1,11 @@
 //! A run as it stands: one [`Status`], collected from the queue or, without one, from the store, and
 //! rendered as text ([`text`]) or JSON.
 
+pub mod look;
+#[cfg(test)]
+pub(crate) mod sample;
 pub mod text;
+pub mod words;
 
 use serde::Serialize;
 use shared::ids::RunId;

@@ -2,12 +2,13 @@
 
 use std::fmt::Write as _;
 
-use shared::queue::{RunState, ShardState, WorkerSnapshot};
+use shared::queue::{ShardState, WorkerSnapshot};
 
-use super::{Source, Status};
+use super::Status;
+use super::words::Stage;
 
 /// Workers not seen for this long are listed as gone.
-const GONE_AFTER_SECONDS: f64 = 120.0;
+pub const GONE_AFTER_SECONDS: f64 = 120.0;
 
 /// A few lines: progress, shards, workers, failures, notes.
 pub fn render(status: &Status) -> String {
@@ -18,13 +19,7 @@ pub fn render(status: &Status) -> String {
 }
 
 fn write_all(text: &mut String, status: &Status) -> std::fmt::Result {
-    let state = match (status.source, status.state) {
-        (Source::Store, _) | (_, None) => "from the store, no queue",
-        _ if status.shards.done == status.shards.total() => "finished",
-        (_, Some(RunState::Running)) => "running",
-        (_, Some(RunState::Paused)) => "paused",
-        (_, Some(RunState::Draining)) => "draining",
-    };
+    let state = Stage::of(status).words();
     writeln!(text, "run      {} ({state}), model {}, {} dimensions", status.run, status.model, status.dim)?;
     let settled = status.items_done + status.items_failed;
     let share = 100.0 * settled as f64 / (status.items_total.max(1)) as f64;

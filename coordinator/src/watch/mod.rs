@@ -1,0 +1,43 @@
+//! A run watched over time: one [`Watched`] every few seconds, which the terminal and the dashboard show.
+//!
+//! | module | what lies there |
+//! |---|---|
+//! | [`feed`] | the task that looks again and again, and hands out what it saw |
+//! | [`history`] | rates over time, of the run and of each worker |
+//! | [`cells`] | the shards of a run as a few hundred cells |
+//! | [`done`] | which shards have a part, listed seldom |
+//! | [`condition`] | what a worker is up to |
+//! | [`control`] | pause, unpause and drain |
+
+pub mod cells;
+pub mod condition;
+pub mod control;
+pub mod done;
+pub mod feed;
+pub mod history;
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use shared::ids::WorkerId;
+
+use crate::status::Status;
+use cells::Cells;
+use history::Rate;
+
+/// What somebody who watches a run sees.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Watched {
+    /// When the status was true.
+    pub at: Timestamp,
+    /// The run as it stood.
+    pub status: Status,
+    /// Why the status is an old one, where the last look failed.
+    pub trouble: Option<String>,
+    /// Items a second over time, since the watching began.
+    pub rates: Vec<Rate>,
+    /// Items a second of each worker over the last minute.
+    pub worker_rates: HashMap<WorkerId, f64>,
+    /// The shards.
+    pub cells: Cells,
+}
