@@ -97,7 +97,7 @@ pub async fn launch(args: LaunchArgs, file: &FileSettings) -> Result<ExitCode, F
         Some(RunState::Paused) => eprintln!("the run is paused: boxes will wait for `coordinator resume`"),
         Some(RunState::Running) | None => {}
     }
-    args.work(prepared).await
+    Box::pin(args.work(prepared)).await
 }
 
 impl LaunchArgs {
