@@ -256,6 +256,82 @@ async fn a_merge_goes_to_a_store_and_replaces_an_earlier_one() {
     }
 }
 
+/// Rows of 16 KB, enough for several parts of an upload.
+const LARGE: Shape = Shape { items: 1100, shard_size: 100, dim: 4096 };
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_sent_in_parts_has_the_bytes_of_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let synthetic = Synthetic::new(Store::memory(), LARGE);
+    synthetic.put_all(Device { fails: Some(9), ..GOOD }).await;
+    let object = Destination::Object { store: synthetic.store.clone(), key: "out/F.npz".to_owned() };
+    let forms: [fn(&mut MergeRequest); 4] = [
+        |_| {},
+        |request| request.output = OutputType::F16,
+        |request| request.compress = true,
+        |request| request.rows_per_file = Some(500),
+    ];
+    for form in forms {
+        let mut to_file = request(folder.path());
+        form(&mut to_file);
+        let mut to_object = MergeRequest::to(object.clone());
+        form(&mut to_object);
+        let (file, sent) =
+            (merge_to(&synthetic, &to_file).await.unwrap(), merge_to(&synthetic, &to_object).await.unwrap());
+        assert_eq!((file.bytes, file.files.len()), (sent.bytes, sent.files.len()));
+        for (file, sent) in file.files.iter().zip(&sent.files) {
+            let key = sent.strip_prefix("memory:/").unwrap();
+            assert!(synthetic.store.get(key).await.unwrap() == std::fs::read(file).unwrap(), "{sent}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_does_not_appear_when_its_merge_fails_half_way() {
+    let synthetic = Synthetic::new(Store::memory(), LARGE);
+    synthetic.put_all(GOOD).await;
+    let name = synthetic.part(10, GOOD).name.part();
+    let key = format!("{}/{name}", layout::parts_folder(&synthetic.plan.run));
+    let mut bytes = synthetic.store.get(&key).await.unwrap().to_vec();
+    // The end is whole, so that only the pass over all bytes finds it, when most of the object is sent.
+    bytes[300_000] ^= 1;
+    synthetic.store.replace(&key, bytes.into()).await.unwrap();
+    let object = Destination::Object { store: synthetic.store.clone(), key: "F.npz".to_owned() };
+    let error = merge_to(&synthetic, &MergeRequest::to(object)).await.unwrap_err();
+    assert!(error.to_string().contains(&name), "{error}");
+    assert_eq!(synthetic.store.size("F.npz").await.unwrap(), None);
+}
+
+/// Runs the program that README shows for reading a file lazily, on a merged file.
+#[tokio::test]
+async fn the_lazy_reader_of_the_readme_reads_what_was_merged() {
+    let folder = tempfile::tempdir().unwrap();
+    let synthetic = Synthetic::new(Store::memory(), SHAPE);
+    synthetic.put_all(GOOD).await;
+    let path = folder.path().join("embeddings.npz");
+    merge_to(&synthetic, &MergeRequest::to(Destination::File(path))).await.unwrap();
+    let readme = include_str!("../../README.md");
+    let block = readme.split("```python\n").find(|block| block.contains("def mapped")).unwrap();
+    let program = block.split("```").next().unwrap().to_owned()
+        + "whole = numpy.load('embeddings.npz', allow_pickle=False)\n\
+           assert isinstance(vectors, numpy.memmap) and vectors.shape == (50, 16)\n\
+           assert (vectors[7:11] == whole['embeddings'][7:11]).all()\n\
+           assert mapped('embeddings.npz', 'item_ids')[49] == whole['item_ids'][49]\n\
+           print('read lazily')\n";
+    let python = std::env::var("EMBED_FLEET_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let run = std::process::Command::new(&python).args(["-c", &program]).current_dir(folder.path()).output();
+    let Ok(output) = run else {
+        println!("skipped: {python} is missing");
+        return;
+    };
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    if error.contains("No module named 'numpy'") {
+        println!("skipped: {python} has no numpy");
+        return;
+    }
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "read lazily\n", "{error}");
+}
+
 #[tokio::test]
 async fn progress_reaches_the_last_row() {
     let folder = tempfile::tempdir().unwrap();

@@ -32,7 +32,8 @@ impl Sink {
         common: Metadata,
     ) -> Result<Self, MergeError> {
         let first = rows_per_file.map_or(rows, |most| most.min(rows));
-        let current = VolumeWriter::begin(&destination, &shape, first)?;
+        let own = volume(&destination, rows_per_file, 0);
+        let current = VolumeWriter::begin(&own, &shape, first)?;
         let whole = Tally::default();
         Ok(Self {
             destination,
@@ -87,7 +88,8 @@ impl Sink {
         let (metadata, destination) = (self.current_metadata(), self.current_destination());
         self.first_row += size;
         let rows = size.min(self.rows - self.first_row);
-        let next = VolumeWriter::begin(&self.destination, &self.shape, rows)?;
+        let own = volume(&self.destination, self.rows_per_file, self.done.len() as u64 + 1);
+        let next = VolumeWriter::begin(&own, &self.shape, rows)?;
         let full = std::mem::replace(&mut self.current, next);
         self.done.push((destination, full.seal(&metadata)?));
         Ok(())
@@ -104,9 +106,14 @@ impl Sink {
     }
 
     fn current_destination(&self) -> Destination {
-        match self.rows_per_file {
-            Some(_) => self.destination.volume(self.done.len() as u64),
-            None => self.destination.clone(),
-        }
+        volume(&self.destination, self.rows_per_file, self.done.len() as u64)
+    }
+}
+
+/// Where file `number` goes: one alone has the name that was asked for.
+fn volume(destination: &Destination, rows_per_file: Option<u64>, number: u64) -> Destination {
+    match rows_per_file {
+        Some(_) => destination.volume(number),
+        None => destination.clone(),
     }
 }

@@ -51,7 +51,7 @@ fn webp(start: &[u8]) -> Option<(u32, u32)> {
             let bits = little32(start, 21)?;
             Some(((bits & 0x3fff) + 1, (bits >> 14 & 0x3fff) + 1))
         }
-        b"VP8X" => Some(((little32(start, 24)? & 0x00ff_ffff) + 1, (little32(start, 27)? & 0x00ff_ffff) + 1)),
+        b"VP8X" => Some((little24(start, 24)? + 1, little24(start, 27)? + 1)),
         _ => None,
     }
 }
@@ -86,6 +86,11 @@ fn big32(bytes: &[u8], at: usize) -> Option<u32> {
 
 fn little16(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u16::from_le_bytes(bytes.get(at..at + 2)?.try_into().ok()?).into())
+}
+
+fn little24(bytes: &[u8], at: usize) -> Option<u32> {
+    let [low, middle, high] = bytes.get(at..at + 3)?.try_into().ok()?;
+    Some(u32::from_le_bytes([low, middle, high, 0]))
 }
 
 fn little32(bytes: &[u8], at: usize) -> Option<u32> {
