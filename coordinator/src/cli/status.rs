@@ -46,7 +46,8 @@ pub async fn status(
     file: &FileSettings,
     stop: CancellationToken,
 ) -> Result<ExitCode, Failure> {
-    let mut look = Look::open(args.store.open(file)?, args.store.run(file), args.queue.address(file)?).await?;
+    let mut look =
+        Look::open(args.store.open(file)?, args.store.run(file), args.queue.address(file)?).await?;
     if args.takes_the_terminal() {
         return on_the_terminal(look).await;
     }

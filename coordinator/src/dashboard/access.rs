@@ -29,7 +29,9 @@ impl Token {
     /// Not an empty one.
     pub fn new(token: &str) -> Result<Self, Failure> {
         if token.trim().is_empty() {
-            return Err(Failure::usage("the dashboard's token is empty: leave it out, or set a long random one"));
+            return Err(Failure::usage(
+                "the dashboard's token is empty: leave it out, or set a long random one",
+            ));
         }
         let is_short = token.len() < SHORT_TOKEN;
         Ok(Self { digest: sha256_hex(token.as_bytes()).into(), is_short })
@@ -157,7 +159,9 @@ mod tests {
         for host in ["127.0.0.1:8080", "localhost:8080", "LOCALHOST", "[::1]:8080", "run.localhost:80"] {
             assert!(local.may_read(&headers(host, None)), "{host}");
         }
-        for host in ["evil.example", "127.0.0.1.evil.example:8080", "localhost.evil.example", "[::2]:8080", "8.8.8.8"] {
+        for host in
+            ["evil.example", "127.0.0.1.evil.example:8080", "localhost.evil.example", "[::2]:8080", "8.8.8.8"]
+        {
             assert!(!local.may_read(&headers(host, None)), "{host}");
         }
         assert!(local.may_read(&headers("proxied.example", Some("Bearer s3cret"))));

@@ -3,8 +3,8 @@
 use axum::Router;
 use axum::http::HeaderValue;
 use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
-    X_FRAME_OPTIONS,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use axum::response::Response;
 use axum::routing::get;
@@ -38,9 +38,10 @@ const FILES: [(&str, &str, &str); 11] = [
 /// The page and what it is made of. The next program may bring other files, so that nothing is kept for long.
 pub fn routes() -> Router<Served> {
     FILES.into_iter().fold(Router::new(), |router, (address, kind, content)| {
-        router.route(address, get(move || async move {
-            ([(CONTENT_TYPE, kind), (CACHE_CONTROL, "no-cache")], content)
-        }))
+        router.route(
+            address,
+            get(move || async move { ([(CONTENT_TYPE, kind), (CACHE_CONTROL, "no-cache")], content) }),
+        )
     })
 }
 

@@ -93,7 +93,11 @@ impl<'a> Page<'a> {
             eta_seconds: status.eta_seconds.map(f64::round),
             shards: status.shards,
             cells: &watched.cells,
-            rates: watched.rates.iter().map(|rate| (rate.at as i64, rounded(rate.items_per_second))).collect(),
+            rates: watched
+                .rates
+                .iter()
+                .map(|rate| (rate.at as i64, rounded(rate.items_per_second)))
+                .collect(),
             workers: workers(watched, status),
             workers_total: status.workers.len(),
             failures: &status.failures,

@@ -83,7 +83,8 @@ fn progress(sheet: &mut Sheet, status: &Status) {
 
 fn workers(sheet: &mut Sheet, workers: &[&WorkerSnapshot]) {
     let of = |worker: &WorkerSnapshot| labels([("worker", worker.id.0.as_str())]);
-    let each = |value: fn(&WorkerSnapshot) -> f64| workers.iter().map(move |worker| (of(worker), value(worker)));
+    let each =
+        |value: fn(&WorkerSnapshot) -> f64| workers.iter().map(move |worker| (of(worker), value(worker)));
     for worker in workers {
         let info = &worker.info;
         let about = [

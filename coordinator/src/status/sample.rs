@@ -64,7 +64,11 @@ pub fn status() -> Status {
             lease(216, "box-b-712-1f00aa02", -3.0),
         ],
         failures: vec![
-            failure(31, ShardState::Dead, "the bundle 000031-0011223344556677.tar is damaged:\nits digest differs"),
+            failure(
+                31,
+                ShardState::Dead,
+                "the bundle 000031-0011223344556677.tar is damaged:\nits digest differs",
+            ),
             failure(77, ShardState::Delayed, "the store does not answer"),
         ],
         refused_parts: Vec::new(),

@@ -92,8 +92,7 @@ mod tests {
 
     #[test]
     fn all_but_one_is_not_a_hundred_percent() {
-        let status =
-            Status { items_total: 100_000, items_done: 99_999, items_failed: 0, ..sample::status() };
+        let status = Status { items_total: 100_000, items_done: 99_999, items_failed: 0, ..sample::status() };
         assert_eq!(format!("{:.1}", percent(&status)), "99.9");
         assert_eq!(format!("{:.1}", percent(&Status { items_failed: 1, ..status })), "100.0");
     }

@@ -87,9 +87,10 @@ struct Notes {
 /// What the person should know, wrapped, in four lines at most.
 fn notes(screen: &Screen, width: u16) -> Notes {
     let watched = &screen.watched;
-    let trouble = watched.trouble.as_ref().map(|trouble| {
-        format!("this is how it stood at {}: {trouble}", watched.at.strftime("%H:%M:%SZ"))
-    });
+    let trouble = watched
+        .trouble
+        .as_ref()
+        .map(|trouble| format!("this is how it stood at {}: {trouble}", watched.at.strftime("%H:%M:%SZ")));
     let lines: Vec<Line> = trouble
         .into_iter()
         .chain(watched.status.notes.iter().cloned())

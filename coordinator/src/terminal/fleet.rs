@@ -33,9 +33,8 @@ pub fn workers(frame: &mut Frame, area: Rect, watched: &Watched, top: usize, foc
         let cells = columns.iter().map(|column| column.cell(*condition, worker, rate));
         Row::new(cells).style(style_of(*condition))
     });
-    let heads = columns.iter().map(|column| {
-        Cell::new(Text::from(column.name()).alignment(column.alignment()))
-    });
+    let heads =
+        columns.iter().map(|column| Cell::new(Text::from(column.name()).alignment(column.alignment())));
     let table = Table::new(rows, columns.iter().map(|column| column.width()))
         .header(Row::new(heads).style(Style::new().dim()))
         .block(heading(&title, focused));

@@ -97,11 +97,7 @@ fn time(status: &Status) -> Line<'static> {
     let left = status.eta_seconds.map_or_else(|| "unknown".to_owned(), duration);
     labelled(
         "rate",
-        vec![
-            Span::from(format!("{rate:.2}")).bold(),
-            " items/s, time left ".into(),
-            Span::from(left).bold(),
-        ],
+        vec![Span::from(format!("{rate:.2}")).bold(), " items/s, time left ".into(), Span::from(left).bold()],
     )
 }
 

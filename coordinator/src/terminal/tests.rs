@@ -104,9 +104,8 @@ fn a_terminal_of_any_size_is_drawn_on() {
 fn the_lists_scroll_and_stop_at_their_ends() {
     let mut status = sample::status();
     let one = status.workers[0].clone();
-    status.workers = (0..40)
-        .map(|n| WorkerSnapshot { id: WorkerId(format!("worker-{n:02}")), ..one.clone() })
-        .collect();
+    status.workers =
+        (0..40).map(|n| WorkerSnapshot { id: WorkerId(format!("worker-{n:02}")), ..one.clone() }).collect();
     status.failures = (0..9)
         .map(|n| ShardFailure {
             shard: ShardId(n),
