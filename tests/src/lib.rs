@@ -4,6 +4,7 @@
 // Everything here is test code, where an unwrap is an assertion.
 #![allow(clippy::unwrap_used)]
 
+pub mod browser;
 pub mod chaos;
 pub mod checkpoint;
 pub mod http;
@@ -16,6 +17,8 @@ pub mod s3;
 pub mod sample;
 pub mod seaweed;
 pub mod soak;
+pub mod terminal;
 pub mod tls;
 pub mod vast;
 pub mod wait;
+pub mod watched;

@@ -120,9 +120,13 @@ impl Program {
     ///
     /// # Panics
     /// When it cannot be started.
-    pub fn start(mut self, log: &Path) -> Running {
-        let log = std::fs::File::create(log).unwrap();
-        Running(self.command.stdout(Stdio::null()).stderr(log).spawn().unwrap())
+    pub fn start(self, log: &Path) -> Running {
+        Running::of(self.command, log)
+    }
+
+    /// The command itself, for those who give it other places to read from and write to.
+    pub fn into_command(self) -> Command {
+        self.command
     }
 }
 
@@ -160,6 +164,20 @@ impl Finished {
 pub struct Running(Child);
 
 impl Running {
+    /// Starts a command in the background with its standard error in `log`.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn of(mut command: Command, log: &Path) -> Self {
+        let log = std::fs::File::create(log).unwrap();
+        Self(command.stdout(Stdio::null()).stderr(log).spawn().unwrap())
+    }
+
+    /// One that was started elsewhere.
+    pub fn from_child(child: Child) -> Self {
+        Self(child)
+    }
+
     /// Kills it with -9.
     pub fn kill(&mut self) {
         let _ = self.0.kill();

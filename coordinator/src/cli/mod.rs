@@ -5,8 +5,10 @@ mod args;
 mod check;
 mod control;
 mod dashboard;
+mod examples;
 mod fleet;
 mod input;
+mod manual;
 mod merge;
 mod plan;
 mod private_file;
@@ -38,40 +40,63 @@ struct Cli {
 enum Command {
     /// Make a few hundred items and a tiny random model, and run the whole pipeline on them
     #[cfg(feature = "local")]
+    #[command(after_help = examples::DEMO)]
     Demo(run::DemoArgs),
     /// Read and match everything, write nothing
+    #[command(after_help = examples::CHECK)]
     Check(check::CheckArgs),
     /// Split the items into shards and pack each into a bundle in the store
+    #[command(after_help = examples::PLAN)]
     Plan(plan::PlanArgs),
     /// Plan, work, merge and verify on this machine
     #[cfg(feature = "local")]
+    #[command(after_help = examples::RUN)]
     Run(run::RunArgs),
     /// Show how a run stands
+    #[command(after_help = examples::STATUS)]
     Status(status::StatusArgs),
     /// Show a run on a page in the browser, and to Prometheus
+    #[command(after_help = examples::DASHBOARD)]
     Dashboard(dashboard::DashboardArgs),
     /// Let workers stay and claim nothing
+    #[command(after_help = examples::PAUSE)]
     Pause(control::ControlArgs),
     /// Let workers finish what they hold and exit
+    #[command(after_help = examples::DRAIN)]
     Drain(control::ControlArgs),
     /// Make the queue agree with the store, and go on
+    #[command(after_help = examples::RESUME)]
     Resume(resume::ResumeArgs),
     /// Merge the parts into one file
+    #[command(after_help = examples::MERGE)]
     Merge(merge::MergeArgs),
     /// Check a merged file
+    #[command(after_help = examples::VERIFY)]
     Verify(verify::VerifyArgs),
     /// Remove the run from the queue; the store is left alone
+    #[command(after_help = examples::FORGET)]
     Forget(control::ControlArgs),
     /// Rent boxes for a run, watch them, and destroy them when it is done
+    #[command(after_help = examples::LAUNCH)]
     Launch(Box<fleet::LaunchArgs>),
     /// Show a run's rented boxes and what they cost
+    #[command(after_help = examples::INSTANCES)]
     Instances(fleet::InstancesArgs),
     /// Show the log of a rented box
+    #[command(after_help = examples::LOGS)]
     Logs(fleet::LogsArgs),
     /// Destroy rented boxes, and see that they are gone
+    #[command(after_help = examples::DESTROY)]
     Destroy(fleet::DestroyArgs),
     /// Make a user of the queue that may work on one run and do nothing else
+    #[command(after_help = examples::QUEUE_ACL)]
     QueueAcl(acl::AclArgs),
+    /// Print what completes these commands in a shell
+    #[command(after_help = examples::COMPLETIONS)]
+    Completions(manual::CompletionsArgs),
+    /// Print the manual, or write a page for every command
+    #[command(after_help = examples::MAN)]
+    Man(manual::ManArgs),
 }
 
 /// Parses the command line, runs the command, and says how it ended.
@@ -176,6 +201,8 @@ async fn run(command: Command, stop: CancellationToken) -> Result<ExitCode, Fail
         Command::Logs(args) => fleet::logs(args, &file).await,
         Command::Destroy(args) => fleet::destroy(args, &file).await,
         Command::QueueAcl(args) => acl::acl(args, &file).await,
+        Command::Completions(args) => manual::completions(&args),
+        Command::Man(args) => manual::man(&args),
     }
 }
 

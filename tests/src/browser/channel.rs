@@ -31,7 +31,12 @@ pub fn start(name: &str, folder: &Path) -> (Running, Channel) {
     let mut command = Command::new("sh");
     command.args(["-c", script, "sh"]).arg(pipe("to")).arg(pipe("from")).arg(name);
     command.args(["--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu"]);
-    command.args(["--hide-scrollbars", "--no-first-run", "--disable-background-networking", "--disable-sync"]);
+    command.args([
+        "--hide-scrollbars",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-sync",
+    ]);
     command.args(["--disable-component-update", "--disable-dev-shm-usage", "--force-color-profile=srgb"]);
     command.args(["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--lang=en-GB"]);
     command.arg(format!("--user-data-dir={}", folder.join("profile").display()));

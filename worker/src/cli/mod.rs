@@ -2,6 +2,7 @@
 
 mod bench;
 mod check;
+mod completions;
 mod embed;
 mod model;
 mod queue;
@@ -17,9 +18,34 @@ use shared::store::StoreError;
 
 use crate::isolate::probe::{self, Wrap};
 
+const EXAMPLES: &str = "\
+Examples:
+  worker --run exam-2025
+  worker --run exam-2025 --device cuda:all
+  worker --check --device cuda:0";
+
+const EMBED_EXAMPLES: &str = "\
+Examples:
+  worker embed --model ./model --text 'one item'
+  worker embed --model ./model --image page.png --device cpu";
+
+const BENCH_EXAMPLES: &str = "\
+Examples:
+  worker bench --shape 8b --mix infra/bench/mix.json --profile";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  worker completions bash > ~/.local/share/bash-completion/completions/worker";
+
 /// Claims shards of a run, embeds their items, and uploads the parts.
 #[derive(Debug, Parser)]
-#[command(name = "worker", version, max_term_width = 100, args_conflicts_with_subcommands = true)]
+#[command(
+    name = "worker",
+    version,
+    max_term_width = 100,
+    args_conflicts_with_subcommands = true,
+    after_help = EXAMPLES
+)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -30,9 +56,14 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Embed one item and print its vector as JSON
+    #[command(after_help = EMBED_EXAMPLES)]
     Embed(embed::EmbedArgs),
     /// Measure how fast this machine embeds, with random weights
+    #[command(after_help = BENCH_EXAMPLES)]
     Bench(bench::BenchArgs),
+    /// Print what completes these commands in a shell
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions(completions::CompletionsArgs),
     /// Try items that workers died on; a worker starts this by itself
     #[command(hide = true)]
     Probe,
@@ -121,6 +152,7 @@ async fn run(cli: Cli, wrap: Wrap) -> Result<ExitCode, Failure> {
         None => work::work(cli.work, &file, wrap).await,
         Some(Command::Embed(args)) => embed::embed(args, &file).await,
         Some(Command::Bench(args)) => bench::bench(args).await,
+        Some(Command::Completions(args)) => completions::completions(&args),
         Some(Command::Probe) => {
             let served = tokio::task::block_in_place(|| probe::serve(wrap));
             served.map(|()| ExitCode::Done).map_err(|error| Failure::new(ExitCode::Unexpected, error))
