@@ -142,10 +142,9 @@ impl Column {
         match self {
             Self::Worker => Constraint::Fill(4),
             Self::Device | Self::Box => Constraint::Fill(3),
-            Self::State => Constraint::Length(7),
+            Self::State | Self::Seen => Constraint::Length(7),
             Self::Rate => Constraint::Length(8),
             Self::Busy => Constraint::Length(5),
-            Self::Seen => Constraint::Length(7),
             Self::Shards => Constraint::Length(6),
             Self::Items => Constraint::Length(10),
         }
