@@ -204,12 +204,11 @@ fn survey(
             (lengths, Some(spreads))
         }
     };
-    let run = match &request.run {
-        Some(run) => run.clone(),
-        None => {
-            let other_cut = (lengths != even).then_some(lengths.as_slice());
-            run_id(request, &digests, &images.finish_hex(), other_cut)?
-        }
+    let run = if let Some(run) = &request.run {
+        run.clone()
+    } else {
+        let other_cut = (lengths != even).then_some(lengths.as_slice());
+        run_id(request, &digests, &images.finish_hex(), other_cut)?
     };
     Ok((roots, Surveyed { run, counts, digests, lengths, spreads }))
 }

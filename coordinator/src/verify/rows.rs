@@ -74,8 +74,12 @@ impl RowChecks {
     /// Takes what the next chunk showed. Returns the first row after it.
     fn take(&mut self, first_row: u64, found: &Found) -> u64 {
         let rows = |within: &[usize]| within.iter().map(|row| first_row + *row as u64).collect::<Vec<u64>>();
-        rows(&found.not_finite).into_iter().for_each(|row| self.not_finite.push(row));
-        rows(&found.not_unit).into_iter().for_each(|row| self.not_unit.push(row));
+        for row in rows(&found.not_finite) {
+            self.not_finite.push(row);
+        }
+        for row in rows(&found.not_unit) {
+            self.not_unit.push(row);
+        }
         self.null.extend(rows(&found.null));
         if (found.worst_norm - 1.0).abs() > (self.worst_norm - 1.0).abs() {
             self.worst_norm = found.worst_norm;

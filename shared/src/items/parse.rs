@@ -208,7 +208,7 @@ impl<'de> Visitor<'de> for RawItem<'_> {
             }
             match role {
                 Some(Role::Id(rank)) if better(&raw.id, rank) => {
-                    raw.id = Some((rank, field.into_owned(), value))
+                    raw.id = Some((rank, field.into_owned(), value));
                 }
                 Some(Role::Images(rank)) if better(&raw.images, rank) => {
                     raw.images = Some((rank, field.into_owned(), value));

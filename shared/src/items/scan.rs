@@ -228,7 +228,7 @@ impl Nesting {
                 at += 1;
             } else if self.in_string {
                 // Nearly all bytes of a file stand in strings, and are passed many at a time.
-                let Some(next) = memchr2(b'"', b'\\', rest) else { return None };
+                let next = memchr2(b'"', b'\\', rest)?;
                 self.escaped = rest[next] == b'\\';
                 self.in_string = self.escaped;
                 at += next + 1;

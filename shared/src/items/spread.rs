@@ -114,7 +114,7 @@ mod tests {
                 let mut text = "[".to_owned();
                 for _ in 0..3000 {
                     let filler = "글자 ".repeat(index as usize % 90);
-                    let _ = write!(text, "{{\"id\": {index}, \"text\": \"{filler}\"}},\n");
+                    let _ = writeln!(text, "{{\"id\": {index}, \"text\": \"{filler}\"}},");
                     index += 1;
                 }
                 text += if name == "c.json" { end } else { "{\"id\": \"last of " };

@@ -36,7 +36,7 @@ pub fn decode_text(row: &[u8]) -> Result<String, String> {
 
 /// Reads a row of `<f4`.
 pub fn decode_vector(row: &[u8]) -> Vec<f32> {
-    row.as_chunks().0.iter().map(single).collect()
+    row.as_chunks().0.iter().copied().map(single).collect()
 }
 
 /// Reads a row of `<f2`.
@@ -48,7 +48,7 @@ pub fn f16_vector(row: &[u8]) -> Vec<f32> {
 pub fn encode_f16_rows(rows: &[u8]) -> Vec<u8> {
     let mut halves = Vec::with_capacity(rows.len() / 2);
     for bytes in rows.as_chunks().0 {
-        halves.extend_from_slice(&f16::from_f32(single(bytes)).to_le_bytes());
+        halves.extend_from_slice(&f16::from_f32(single(*bytes)).to_le_bytes());
     }
     halves
 }
@@ -67,7 +67,7 @@ pub fn norm(row: &[u8]) -> f64 {
         let mut lanes = [0.0_f32; LANES];
         for group in block.as_chunks::<{ LANES * 4 }>().0 {
             for (lane, bytes) in lanes.iter_mut().zip(group.as_chunks().0) {
-                let value = single(bytes);
+                let value = single(*bytes);
                 *lane += value * value;
             }
         }
@@ -102,11 +102,11 @@ pub fn cosine(left: &[f32], right: &[f32]) -> f64 {
 }
 
 fn exact_square(row: &[u8]) -> f64 {
-    row.as_chunks().0.iter().map(|bytes| f64::from(single(bytes))).map(|value| value * value).sum()
+    row.as_chunks().0.iter().map(|bytes| f64::from(single(*bytes))).map(|value| value * value).sum()
 }
 
-fn single(bytes: &[u8; 4]) -> f32 {
-    f32::from_le_bytes(*bytes)
+fn single(bytes: [u8; 4]) -> f32 {
+    f32::from_le_bytes(bytes)
 }
 
 #[cfg(test)]
