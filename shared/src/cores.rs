@@ -77,7 +77,7 @@ mod tests {
     fn who_takes_no_more_ends_it() {
         let made = in_turns(
             3,
-            |give| (0_u64..1_000_000).take_while(|number| give(*number)).count(),
+            |give| (0..1_000_000_u64).take_while(|number| give(*number)).count(),
             |number| number,
             |number| number < 10,
         );

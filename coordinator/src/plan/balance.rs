@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn no_shard_is_empty_or_too_long_whatever_things_cost() {
-        let giant = [&[1; 5000][..], &[u32::MAX], &[1; 5000]].concat();
+        let giant = [vec![1; 5000], vec![u32::MAX], vec![1; 5000]].concat();
         let lengths = by_cost(&giant, 100);
         assert_eq!(lengths.iter().sum::<u64>(), 10_001);
         assert!(lengths.iter().all(|length| (1..=400).contains(length)), "{lengths:?}");

@@ -113,7 +113,7 @@ mod tests {
         assert_eq!(dimensions(&bmp), Some((300, 200)));
         let webp = |kind: &[u8], rest: &[u8]| [b"RIFF\0\0\0\0WEBP", kind, &[0; 4], rest].concat();
         assert_eq!(dimensions(&webp(b"VP8X", &[0, 0, 0, 0, 43, 1, 0, 199, 0, 0])), Some((300, 200)));
-        let bits = (0x12b_u32 | 0xc7 << 14).to_le_bytes();
+        let bits = (299_u32 + (199 << 14)).to_le_bytes();
         assert_eq!(dimensions(&webp(b"VP8L", &[&[0x2f], &bits[..]].concat())), Some((300, 200)));
         let frame = [0, 0, 0, 0x9d, 1, 0x2a, 44, 1, 200, 0];
         assert_eq!(dimensions(&webp(b"VP8 ", &frame)), Some((300, 200)));

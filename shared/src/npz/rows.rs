@@ -36,7 +36,7 @@ pub fn decode_text(row: &[u8]) -> Result<String, String> {
 
 /// Reads a row of `<f4`.
 pub fn decode_vector(row: &[u8]) -> Vec<f32> {
-    row.as_chunks().0.iter().map(|bytes| single(*bytes)).collect()
+    row.as_chunks().0.iter().copied().map(single).collect()
 }
 
 /// Reads a row of `<f2`.
