@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use tests::chaos::random::Random;
-use tests::vast::{CreateAnswer, DestroyFailure, Script};
+use tests::vast::{CreateAnswer, DestroyFailure, Fault, Script};
 use tests::wait::until;
 
 use crate::scene::{Scene, both, machine};
@@ -28,6 +28,8 @@ fn add_slow_machines(scene: &Scene, count: u32) {
 fn a_launcher_killed_at_ten_moments_leaves_no_orphan_and_rents_nothing_twice() {
     let Some(scene) = Scene::new(720) else { return };
     add_slow_machines(&scene, 16);
+    // What was ordered right before a kill is not listed right after it.
+    scene.market.set_fault(Fault::ListLags(Duration::from_millis(1500)));
     let seed = rand::random::<u64>();
     println!("seed {seed}");
     let mut random = Random::new(seed, "kills");

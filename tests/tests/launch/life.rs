@@ -123,7 +123,7 @@ fn a_redis_that_starts_empty_costs_nothing_but_time() {
     for number in 0..3 {
         scene.market.add_offer(machine(36.0 + f64::from(number), Script::default()));
     }
-    let mut launching = scene.start(scene.launch(2, 300).args(["--silent-after", "8s"]));
+    let mut launching = scene.start(scene.launch(2, 300).args(["--silent-after", "60s"]));
     until("two workers", || (launching.log().matches(" works").count() == 2).then_some(()));
     scene.redis.restart_empty();
     launching.expect(0);
