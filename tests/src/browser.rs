@@ -65,7 +65,7 @@ impl Browser {
         Some(Self { channel, _process: process, _folder: folder })
     }
 
-    /// Opens a page.
+    /// Opens a page and waits until it is loaded.
     pub fn open(&mut self, url: &str, look: Look) -> Page<'_> {
         let target = self.channel.call(None, "Target.createTarget", json!({"url": "about:blank"}));
         let attach = json!({"targetId": target["targetId"], "flatten": true});
@@ -77,6 +77,8 @@ impl Browser {
         }
         page.look(look);
         page.call("Page.navigate", json!({"url": url}));
+        let loaded = format!("location.href === {url:?} && document.readyState === 'complete'");
+        page.wait_for("the page to load", &loaded);
         page
     }
 

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
+use std::num::NonZeroU16;
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,6 +25,10 @@ pub struct Terminal {
 
 fn size(rows: u16, columns: u16) -> Winsize {
     Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }
+}
+
+fn some(count: u16) -> NonZeroU16 {
+    NonZeroU16::new(count).unwrap()
 }
 
 impl Terminal {
@@ -57,7 +62,7 @@ impl Terminal {
         }
         let end = || Stdio::from(line.try_clone().unwrap());
         let child = command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
-        let drawn = Arc::new(Mutex::new(vt100::Parser::new(rows, columns, 0)));
+        let drawn = Arc::new(Mutex::new(vt100::Parser::new(some(rows), some(columns), 0)));
         let keyboard = File::from(master);
         read_on(keyboard.try_clone().unwrap(), Arc::clone(&drawn));
         Some(Self { keyboard, line, drawn, program: Running::from_child(child) })
@@ -110,7 +115,7 @@ impl Terminal {
     /// When the terminal is gone.
     pub fn resize(&mut self, rows: u16, columns: u16) {
         let mut drawn = self.drawn.lock().unwrap_or_else(PoisonError::into_inner);
-        drawn.screen_mut().set_size(rows, columns);
+        drawn.screen_mut().set_size(some(rows), some(columns));
         drop(drawn);
         tcsetwinsize(&self.line, size(rows, columns)).unwrap();
     }

@@ -53,18 +53,17 @@ pub fn completions(args: &CompletionsArgs) -> Result<ExitCode, Failure> {
 /// Writes or prints the manual.
 pub fn man(args: &ManArgs) -> Result<ExitCode, Failure> {
     let command = Cli::command().disable_help_subcommand(true);
-    if let Some(folder) = &args.folder {
-        let written =
-            std::fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(command, folder));
-        written.map_err(|error| {
-            let message = format!("cannot write manual pages into {}: {error}", folder.display());
-            Failure::new(ExitCode::Unexpected, anyhow::Error::msg(message))
-        })?;
-    } else {
+    let Some(folder) = &args.folder else {
         let mut page = Vec::new();
         Man::new(command).render(&mut page)?;
         std::io::stdout().write_all(&page)?;
-    }
+        return Ok(ExitCode::Done);
+    };
+    let written = std::fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(command, folder));
+    written.map_err(|error| {
+        let message = format!("cannot write manual pages into {}: {error}", folder.display());
+        Failure::new(ExitCode::Unexpected, anyhow::Error::msg(message))
+    })?;
     Ok(ExitCode::Done)
 }
 

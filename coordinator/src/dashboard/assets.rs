@@ -84,7 +84,7 @@ mod tests {
     fn what_the_files_name_exists() {
         for (address, _, content) in FILES {
             let quoted = content.split(['"', '\'']).filter(|word| {
-                word.starts_with("/assets/") || (word.starts_with("./") && word.ends_with(".js"))
+                word.starts_with("/assets/") || (word.starts_with("./") && word.contains('.'))
             });
             for word in quoted {
                 let named = word.replace("./", "/assets/");

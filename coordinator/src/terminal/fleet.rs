@@ -29,7 +29,7 @@ pub fn workers(frame: &mut Frame, area: Rect, watched: &Watched, top: usize, foc
     let title = range("workers", list, all.len());
     let columns = columns(area.width);
     let rows = all.iter().skip(list.top).take(room).map(|(condition, worker)| {
-        let rate = watched.worker_rates.get(&worker.id).copied();
+        let rate = watched.rate_of(*condition, worker);
         let cells = columns.iter().map(|column| column.cell(*condition, worker, rate));
         Row::new(cells).style(style_of(*condition))
     });
@@ -164,7 +164,10 @@ impl Column {
             Self::Box => worker.info.instance.clone(),
             Self::State => condition.name().to_owned(),
             Self::Rate => rate.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.2}")),
-            Self::Busy => worker.info.busy_percent.map_or_else(|| "-".to_owned(), |busy| format!("{busy} %")),
+            Self::Busy => match worker.info.busy_percent.filter(|_| condition.is_heard()) {
+                Some(busy) => format!("{busy} %"),
+                None => "-".to_owned(),
+            },
             Self::Seen => ago(worker.last_seen_seconds),
             Self::Shards => worker.leases.to_string(),
             Self::Items => grouped(worker.items_done),

@@ -31,6 +31,11 @@ impl Condition {
     /// All of them.
     pub const ALL: [Self; 5] = [Self::Banned, Self::Silent, Self::Working, Self::Idle, Self::Gone];
 
+    /// Whether what it last said of its speed is still true.
+    pub fn is_heard(self) -> bool {
+        matches!(self, Self::Working | Self::Idle)
+    }
+
     /// In a word.
     pub fn name(self) -> &'static str {
         match self {

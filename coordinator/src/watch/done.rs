@@ -1,8 +1,9 @@
 //! Which shards have a part, by the names in `parts/`.
 //!
 //! The queue tells how many shards are done, not which: that would cost O(shards) at every look. So the folder is listed
-//! when that number has changed, beside the looks, and never for more than a twentieth of the time: a second of listing
-//! (on S3 some 10,000 shards) is followed by 20 of rest. The names alone are read; `status` and `merge` validate.
+//! when that number has changed, beside the looks, and at most a thousand names (a page of S3, one request) for each look
+//! on average: at every look for a small run, every few minutes for 200,000 shards. The names alone are read; `status`
+//! and `merge` validate.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,8 +15,11 @@ use tokio::task::JoinHandle;
 
 use crate::merge::Run;
 
-/// The rest after a listing, as a multiple of the time it took.
-const REST: u32 = 20;
+/// Names that one request lists.
+const PAGE: usize = 1000;
+
+/// The rest after a listing for each request that it took, a little less than the pause between two looks.
+const REST: Duration = Duration::from_millis(1500);
 
 /// A look waits this long for a listing, which is enough for a small run.
 const WAIT: Duration = Duration::from_millis(250);
@@ -31,7 +35,6 @@ pub struct DoneShards {
 }
 
 struct Listing {
-    started: Instant,
     done_then: u64,
     task: JoinHandle<Result<Vec<bool>, StoreError>>,
 }
@@ -48,21 +51,26 @@ impl DoneShards {
         let wanted = self.known != Some(done_now) && Instant::now() >= self.not_before;
         if self.listing.is_none() && wanted {
             let task = tokio::spawn(list(Arc::clone(&self.run)));
-            self.listing = Some(Listing { started: Instant::now(), done_then: done_now, task });
+            self.listing = Some(Listing { done_then: done_now, task });
         }
         if let Some(mut listing) = self.listing.take() {
             match tokio::time::timeout(WAIT, &mut listing.task).await {
                 Err(_) => self.listing = Some(listing),
                 Ok(listed) => {
-                    self.not_before = Instant::now() + listing.started.elapsed() * REST;
                     if let Ok(Ok(done)) = listed {
                         (self.done, self.known) = (done, Some(listing.done_then));
                     }
+                    self.not_before = Instant::now() + rest(self.done.iter().filter(|done| **done).count());
                 }
             }
         }
         &self.done
     }
+}
+
+/// After a listing of so many parts.
+fn rest(parts: usize) -> Duration {
+    REST * (parts / PAGE + 1) as u32
 }
 
 async fn list(run: Arc<Run>) -> Result<Vec<bool>, StoreError> {
@@ -81,6 +89,12 @@ async fn list(run: Arc<Run>) -> Result<Vec<bool>, StoreError> {
 mod tests {
     use super::*;
     use crate::status::sample;
+
+    #[test]
+    fn the_larger_a_run_the_longer_the_rest() {
+        assert!(rest(345) < Duration::from_secs(2), "at every look");
+        assert!(rest(200_000) > Duration::from_mins(5));
+    }
 
     #[tokio::test]
     async fn names_tell_which_shards_are_done() {

@@ -20,9 +20,11 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 use shared::ids::WorkerId;
+use shared::queue::WorkerSnapshot;
 
 use crate::status::Status;
 use cells::Cells;
+use condition::Condition;
 use history::Rate;
 
 /// What somebody who watches a run sees.
@@ -40,4 +42,11 @@ pub struct Watched {
     pub worker_rates: HashMap<WorkerId, f64>,
     /// The shards.
     pub cells: Cells,
+}
+
+impl Watched {
+    /// Items a second of a worker; nothing of one that is not heard, whose last minute is over.
+    pub fn rate_of(&self, condition: Condition, worker: &WorkerSnapshot) -> Option<f64> {
+        self.worker_rates.get(&worker.id).copied().filter(|_| condition.is_heard())
+    }
 }

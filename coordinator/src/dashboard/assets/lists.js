@@ -30,7 +30,7 @@ export function cells(page) {
 const COLUMNS = [
   ["Items/s", (worker) => rate(worker.items_per_second)],
   ["Busy", (worker) => (worker.busy_percent === null ? "–" : `${worker.busy_percent} %`)],
-  ["Seen", (worker) => `${ago(worker.seen_seconds)} ago`],
+  ["Last seen", (worker) => ago(worker.seen_seconds)],
   ["Shards", (worker) => count(worker.shards)],
   ["Items", (worker) => count(worker.items)],
 ];
@@ -85,6 +85,11 @@ export function failures(page) {
 export function money(page) {
   const kinds = page.cost ? page.cost.by_gpu : [];
   byId("money").hidden = kinds.length === 0;
+  if (kinds.length === 0) return;
+  const { billed, an_hour: hour, budget } = page.cost;
+  const rates = [billed === null ? `${dollars(hour)} an hour` : "billed"];
+  if (budget !== null) rates.push(`budget ${dollars(budget)}`);
+  say("money-more", rates.join(", "));
   byId("kinds").replaceChildren(
     ...kinds.map((kind) => {
       const boxes = kind.boxes === 1 ? "1 box" : `${count(kind.boxes)} boxes`;

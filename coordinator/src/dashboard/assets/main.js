@@ -31,10 +31,8 @@ function figures(page) {
 function money(cost) {
   say("cost", cost ? dollars(cost.billed ?? cost.so_far) : "–");
   if (!cost) return say("cost-more", "no rented boxes");
-  const parts = [cost.billed === null ? `${dollars(cost.an_hour)} an hour` : "billed"];
-  if (cost.projected !== null) parts.push(`about ${dollars(cost.projected)} at the end`);
-  if (cost.budget !== null) parts.push(`budget ${dollars(cost.budget)}`);
-  say("cost-more", parts.join(", "));
+  const end = cost.projected === null ? `${dollars(cost.an_hour)} an hour` : `about ${dollars(cost.projected)} at the end`;
+  say("cost-more", cost.billed === null ? end : "billed");
 }
 
 function bar(page) {
