@@ -13,6 +13,7 @@ pub mod program;
 pub mod redis;
 pub mod s3;
 pub mod sample;
+pub mod scale;
 pub mod seaweed;
 pub mod soak;
 pub mod tls;
