@@ -74,8 +74,10 @@ pub struct Outcome {
 pub struct AtRest {
     /// From the question to the snapshot in the asker's memory.
     pub snapshots: Samples,
-    /// Processor time of the server for each, in milliseconds: what load beside cannot blur.
-    pub processor_milliseconds: f64,
+    /// Processor time of the server for each, in milliseconds: what load beside blurs least.
+    pub server_milliseconds: f64,
+    /// The same of this program, which reads the answer.
+    pub asker_milliseconds: f64,
 }
 
 /// A queue of the run that all cases use.
@@ -146,15 +148,17 @@ pub async fn run(server: &RedisServer, case: Case) -> Result<Outcome, QueueError
 }
 
 async fn ask_at_rest(server: &RedisServer, status: &RedisQueue) -> Result<AtRest, QueueError> {
-    let before = server::processor_seconds(server);
+    let (server_before, own_before) = (server::processor_seconds(server), server::own_processor_seconds());
     let mut snapshots = Samples::default();
     for _ in 0..SNAPSHOTS_AT_REST {
         let asked = Instant::now();
         status.snapshot().await?;
         snapshots.note(asked.elapsed());
     }
-    let used = server::processor_seconds(server) - before;
-    Ok(AtRest { snapshots, processor_milliseconds: 1e3 * used / SNAPSHOTS_AT_REST as f64 })
+    let own = server::own_processor_seconds() - own_before;
+    let used = server::processor_seconds(server) - server_before;
+    let each = |seconds: f64| 1e3 * seconds / SNAPSHOTS_AT_REST as f64;
+    Ok(AtRest { snapshots, server_milliseconds: each(used), asker_milliseconds: each(own) })
 }
 
 /// The workers, their connections open.

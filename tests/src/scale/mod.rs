@@ -114,8 +114,9 @@ async fn measure(case: Case) -> Result<Vec<Figure>, String> {
     if let Some((name, took)) = &outcome.flat_out.slow.slowest_other {
         eprintln!("  slowest on the server while flat out: {name}, {:.1} ms", took.as_secs_f64() * 1e3);
     }
-    eprintln!("  {}", table(&[(heading(&outcome.case), vec![figures(&outcome)])]).replace('\n', "\n  "));
-    Ok(figures(&outcome))
+    let figures = figures(&outcome);
+    eprintln!("{}", table(&[(heading(&outcome.case), vec![figures.clone()])]));
+    Ok(figures)
 }
 
 async fn measure_overhead() -> Result<Vec<Figure>, String> {

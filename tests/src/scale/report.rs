@@ -55,12 +55,13 @@ pub fn figures(outcome: &Outcome) -> Vec<Figure> {
     ];
     let at_rest = &outcome.at_rest;
     figures.push(Figure::new(
-        "at rest: snapshot p50 / p99 / processor time of the server, ms",
+        "at rest: snapshot p50 / p99 / processor time of the server / of the asker, ms",
         1,
         &[
             at_rest.snapshots.percentile(50.0),
             at_rest.snapshots.percentile(99.0),
-            at_rest.processor_milliseconds,
+            at_rest.server_milliseconds,
+            at_rest.asker_milliseconds,
         ],
     ));
     figures.extend(figures_of_phase("paced", &outcome.paced));
@@ -82,7 +83,7 @@ fn figures_of_phase(name: &str, phase: &Phase) -> Vec<Figure> {
         of_calls("claims", &work.claims),
         of_calls("beats", &work.beats),
         of_calls("completions", &work.completes),
-        Figure::new(format!("{name}: snapshot p50 / p99, ms"), 1, &two(&phase.snapshots)),
+        Figure::new(format!("{name}: snapshot p50 / p99, ms (gate: under 50)"), 1, &two(&phase.snapshots)),
         Figure::new(
             format!("{name}: snapshots over 1 ms on the server, p50 / p99, ms"),
             1,
@@ -110,7 +111,7 @@ pub fn figures_of_overhead(overhead: &Overhead) -> Vec<Figure> {
     let (shards, beats) = (&overhead.shards, &overhead.beats);
     vec![
         Figure::new(
-            "a shard, claim sent to completion answered, p50 / p99, ms",
+            "a shard, claim sent to completion answered, p50 (gate: at most 5) / p99, ms",
             2,
             &[shards.percentile(50.0), shards.percentile(99.0)],
         ),

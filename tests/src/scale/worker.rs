@@ -94,9 +94,9 @@ impl SimulatedWorker {
             self.held = leases.pop();
         }
         if self.held.is_some() {
-            self.work.claims.note(took)
+            self.work.claims.note(took);
         } else {
-            self.work.empty_claims.note(took)
+            self.work.empty_claims.note(took);
         }
         Ok(())
     }
