@@ -15,6 +15,7 @@ pub mod redis;
 pub mod rehearsal;
 pub mod s3;
 pub mod sample;
+pub mod scale;
 pub mod seaweed;
 pub mod soak;
 pub mod terminal;
