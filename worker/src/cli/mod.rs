@@ -26,7 +26,7 @@ Examples:
 
 const EMBED_EXAMPLES: &str = "\
 Examples:
-  worker embed --model ./model --text 'one item'
+  worker embed --model ./model --text question
   worker embed --model ./model --image page.png --device cpu";
 
 const BENCH_EXAMPLES: &str = "\
