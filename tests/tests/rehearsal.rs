@@ -6,6 +6,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tests::program::Program;
 use tests::rehearsal::{Form, Truth, floors, make};
+use tests::s3::S3Server;
 
 const ITEMS: u64 = 1764;
 
@@ -84,4 +85,51 @@ fn shards_of_the_same_cost_are_another_run_with_the_same_items() {
             Program::coordinator(folder.path()).args([program, "--store", "store", "--run", &by_cost]);
         let _ = command.args(arguments).output().expect(if program == "merge" { 4 } else { 0 });
     }
+}
+
+#[test]
+fn a_merge_to_s3_is_the_file_and_a_failed_one_leaves_nothing_behind() {
+    let Some(server) = S3Server::start() else { return };
+    let (folder, truth) = rehearsal(Form::Folders);
+    let program = Program::coordinator(folder.path()).args([
+        "run",
+        "--model",
+        "hash:2048",
+        "--store",
+        "store",
+        "--shard-size",
+        "128",
+        "--out",
+        "e.npz",
+    ]);
+    let _ = with_input(program, Form::Folders).output().expect(0);
+    // 14 MB: three parts of an upload.
+    let out = "s3://fleet/out/e.npz";
+    let merge = || {
+        Program::coordinator(folder.path())
+            .args(["merge", "--store", "store", "--out", out])
+            .envs(&server.environment())
+            .output()
+    };
+    let _ = merge().expect(0);
+    let get = |target: &str| tests::http::ask(server.port(), &format!("GET {target}"), "", &[]).unwrap();
+    let file = std::fs::read(folder.path().join("e.npz")).unwrap();
+    assert!(get("/fleet/out/e.npz") == (200, file), "the object is the file of {} items", truth.items);
+    let verified = Program::coordinator(folder.path()).args(["verify", out]).envs(&server.environment());
+    let _ = verified.output().expect(0);
+    // The last part is damaged where only a pass over all bytes finds it.
+    let run = std::fs::read_dir(folder.path().join("store/runs")).unwrap().next().unwrap().unwrap().path();
+    let mut parts: Vec<_> =
+        std::fs::read_dir(run.join("parts")).unwrap().map(|part| part.unwrap().path()).collect();
+    parts.sort();
+    let last = parts.last().unwrap();
+    let mut bytes = std::fs::read(last).unwrap();
+    bytes[50_000] ^= 1;
+    std::fs::write(last, bytes).unwrap();
+    let _ = tests::http::ask(server.port(), "DELETE /fleet/out/e.npz", "", &[]);
+    let failed = merge().expect(4);
+    assert!(failed.stderr().contains("damaged"), "{}", failed.stderr());
+    assert_eq!(get("/fleet/out/e.npz").0, 404);
+    let uploads = String::from_utf8(get("/fleet?uploads").1).unwrap();
+    assert!(uploads.contains("ListMultipartUploadsResult") && !uploads.contains("<UploadId>"), "{uploads}");
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use shared::store::Store;
 use tempfile::NamedTempFile;
 use tokio::runtime::Handle;
+use tokio_util::task::TaskTracker;
 
 use super::MergeError;
 use super::file_writer::FileWriter;
@@ -79,13 +80,15 @@ impl Destination {
         builder.tempfile_in(&folder).map_err(|error| MergeError::write(&folder, error))
     }
 
-    /// Where about `size` bytes can be written, in any order, that then become this destination. Blocks.
-    pub(super) fn begin(&self, size: u64) -> Result<Target, MergeError> {
+    /// Where about `size` bytes can be written, in any order, that then become this destination. An upload that
+    /// is given up is ended by a task of `given_up`. Blocks.
+    pub(super) fn begin(&self, size: u64, given_up: &TaskTracker) -> Result<Target, MergeError> {
         match self {
             Self::Object { store, key } if self.path().is_none() => {
                 let runtime = Handle::current();
                 let upload = runtime.block_on(store.begin_parts(key))?;
-                Ok(Target::Object(Box::new(ObjectWriter::new(upload, runtime, size))))
+                let writer = ObjectWriter::new(upload, runtime, size, given_up.clone());
+                Ok(Target::Object(Box::new(writer)))
             }
             _ => Ok(Target::File(FileWriter::new(self.temporary()?))),
         }

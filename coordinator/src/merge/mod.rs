@@ -36,14 +36,14 @@ mod target;
 mod volume;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use serde::Serialize;
 use shared::exit::ExitCode;
 use shared::npz::cosine;
 use shared::part::{LEAST_COSINE, Metadata, ValidPart, decode_null_embedding};
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use buffers::Buffers;
 pub(crate) use choose::read_tail;
@@ -61,6 +61,9 @@ use volume::Shape;
 const AHEAD: u64 = 32 << 20;
 /// Parts that are fetched ahead of the writer, however small.
 const MOST_AHEAD: u64 = 16;
+
+/// How long a merge that failed waits for stores to forget what they were sent.
+const ENDING: Duration = Duration::from_secs(30);
 
 /// The type of the merged vectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -154,25 +157,39 @@ pub async fn merge(
     request: &MergeRequest,
     progress: &(dyn Fn(MergeProgress) + Send + Sync),
 ) -> Result<MergeReport, MergeError> {
-    let started = Instant::now();
     if request.rows_per_file == Some(0) {
         return Err(MergeError::NoRows);
     }
-    let mut candidates = choose::find_candidates(&run).await?;
+    let given_up = TaskTracker::new();
+    let merged = merge_chosen(&run, request, progress, &given_up).await;
+    // The process may end once this returns, and a store keeps what it was not told to forget.
+    given_up.close();
+    let _ = tokio::time::timeout(ENDING, given_up.wait()).await;
+    merged
+}
+
+async fn merge_chosen(
+    run: &Arc<Run>,
+    request: &MergeRequest,
+    progress: &(dyn Fn(MergeProgress) + Send + Sync),
+    given_up: &TaskTracker,
+) -> Result<MergeReport, MergeError> {
+    let started = Instant::now();
+    let mut candidates = choose::find_candidates(run).await?;
     // A part that turns out damaged is left out and the choice made again; each round leaves out at
     // least one part, so that this ends.
     loop {
-        let choices = candidates.choose(&run);
+        let choices = candidates.choose(run);
         if choices.taken.is_empty() || (!choices.missing.is_empty() && !request.partial) {
             let shards = run.shards().len() as u64;
             return Err(MergeError::Incomplete { missing: choices.missing, shards });
         }
-        match write(&run, request, &choices, progress).await? {
+        match write(run, request, &choices, given_up, progress).await? {
             Round::Damaged(found) => candidates.damaged.extend(found),
             Round::Written(written) => {
                 candidates.damaged.extend(written.damaged.clone());
-                let published = publish(&run, request, &choices, *written).await?;
-                return Ok(report(&run, choices, &candidates.damaged, published, started));
+                let published = publish(run, request, &choices, *written).await?;
+                return Ok(report(run, choices, &candidates.damaged, published, started));
             }
         }
     }
@@ -195,9 +212,10 @@ async fn write(
     run: &Arc<Run>,
     request: &MergeRequest,
     choices: &Choices,
+    given_up: &TaskTracker,
     progress: &(dyn Fn(MergeProgress) + Send + Sync),
 ) -> Result<Round, MergeError> {
-    let mut writer = Writer::begin(run, request, choices).await?;
+    let mut writer = Writer::begin(run, request, choices, given_up).await?;
     let mut state = MergeProgress { shards: choices.taken.len() as u64, ..MergeProgress::default() };
     let mut broken = Damaged::new();
     let mut missing = choices.missing.iter().peekable();
@@ -264,7 +282,12 @@ struct Writer {
 }
 
 impl Writer {
-    async fn begin(run: &Run, request: &MergeRequest, choices: &Choices) -> Result<Self, MergeError> {
+    async fn begin(
+        run: &Run,
+        request: &MergeRequest,
+        choices: &Choices,
+        given_up: &TaskTracker,
+    ) -> Result<Self, MergeError> {
         let common = Metadata {
             parts_sha256: Some(choices.parts_sha256()),
             shards: Some(choices.taken.len() as u64),
@@ -275,6 +298,7 @@ impl Writer {
             id_width: choices.id_width(),
             output: request.output,
             compress: request.compress,
+            given_up: given_up.clone(),
         };
         let (destination, rows, rows_per_file) =
             (request.destination.clone(), choices.rows(), request.rows_per_file);

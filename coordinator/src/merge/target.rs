@@ -11,6 +11,7 @@ use std::sync::Arc;
 use shared::store::{MOST_PARTS, PartsUpload, SMALLEST_PART, StoreError, UploadedPart};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
+use tokio_util::task::TaskTracker;
 
 use super::MergeError;
 use super::file_writer::FileWriter;
@@ -87,6 +88,8 @@ pub(super) struct ObjectWriter {
     sent: BTreeMap<usize, UploadedPart>,
     /// The first byte after all that were written.
     end: u64,
+    /// Where an upload that is given up is ended.
+    given_up: TaskTracker,
 }
 
 #[derive(Debug)]
@@ -97,14 +100,14 @@ struct OpenPart {
 
 impl ObjectWriter {
     /// Gathers an object of about `size` bytes.
-    pub(super) fn new(upload: PartsUpload, runtime: Handle, size: u64) -> Self {
-        Self::with_parts(upload, runtime, part_size(size))
+    pub(super) fn new(upload: PartsUpload, runtime: Handle, size: u64, given_up: TaskTracker) -> Self {
+        Self::with_parts(upload, runtime, part_size(size), given_up)
     }
 
-    fn with_parts(upload: PartsUpload, runtime: Handle, part_size: usize) -> Self {
+    fn with_parts(upload: PartsUpload, runtime: Handle, part_size: usize, given_up: TaskTracker) -> Self {
         let upload = Arc::new(upload);
         let (open, sending, sent) = (BTreeMap::new(), JoinSet::new(), BTreeMap::new());
-        Self { upload, runtime, part_size, open, sending, sent, end: 0 }
+        Self { upload, runtime, part_size, open, sending, sent, end: 0, given_up }
     }
 
     fn write_at(&mut self, mut at: u64, mut bytes: &[u8]) -> Result<(), MergeError> {
@@ -165,6 +168,21 @@ impl ObjectWriter {
     }
 }
 
+impl Drop for ObjectWriter {
+    fn drop(&mut self) {
+        if !self.upload.is_open() {
+            return;
+        }
+        self.sending.abort_all();
+        let upload = Arc::clone(&self.upload);
+        // What ended the merge is what its caller is told; a lifecycle rule is left for what fails here.
+        let abort = async move {
+            let _ = upload.abort().await;
+        };
+        self.given_up.spawn_on(abort, &self.runtime);
+    }
+}
+
 /// Bytes of a part: the least that stores take, or more where there would be too many parts. A tenth of them is
 /// left for what the size does not yet count.
 fn part_size(size: u64) -> usize {
@@ -189,7 +207,7 @@ mod tests {
     async fn bytes_in_any_order_are_one_object() {
         let store = Store::memory();
         let upload = store.begin_parts("F").await.unwrap();
-        let mut writer = ObjectWriter::with_parts(upload, Handle::current(), 10);
+        let mut writer = ObjectWriter::with_parts(upload, Handle::current(), 10, TaskTracker::new());
         let expected: Vec<u8> = (0..95).collect();
         let whole = expected.clone();
         let writer = tokio::task::spawn_blocking(move || {
@@ -209,10 +227,13 @@ mod tests {
     async fn an_object_with_a_hole_does_not_appear() {
         let store = Store::memory();
         let upload = store.begin_parts("F").await.unwrap();
-        let mut writer = ObjectWriter::with_parts(upload, Handle::current(), 10);
+        let mut writer = ObjectWriter::with_parts(upload, Handle::current(), 10, TaskTracker::new());
         writer.write_at(0, b"abc").unwrap();
         writer.write_at(5, b"fgh").unwrap();
+        let given_up = writer.given_up.clone();
         assert!(writer.finish().await.is_err());
+        given_up.close();
+        given_up.wait().await;
         assert_eq!(store.size("F").await.unwrap(), None);
     }
 }

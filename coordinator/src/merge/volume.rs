@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use shared::npz::{self, ArrayHeader, Crc, DeflatedMember, Element, Layout, MEMBERS};
 use shared::part::{Metadata, ValidPart};
+use tokio_util::task::TaskTracker;
 
 use super::destination::Destination;
 use super::file_writer::FileWriter;
@@ -24,6 +25,8 @@ pub(super) struct Shape {
     pub(super) output: OutputType,
     /// Whether members are deflated: only once all rows are there are their sizes known.
     pub(super) compress: bool,
+    /// Where uploads that are given up are ended.
+    pub(super) given_up: TaskTracker,
 }
 
 /// A file that is being written.
@@ -59,7 +62,7 @@ impl VolumeWriter {
             target: if shape.compress {
                 Target::File(FileWriter::new(destination.temporary()?))
             } else {
-                destination.begin(layout.data_offset(2) + layout.size(2))?
+                destination.begin(layout.data_offset(2) + layout.size(2), &shape.given_up)?
             },
             positions: [0, 1, 2].map(|member| layout.data_offset(member)),
             layout,
@@ -115,7 +118,7 @@ impl VolumeWriter {
         self.write_at(self.layout.data_offset(last), &member)?;
         let (at, directory) = self.layout.directory();
         self.write_at(at, &directory)?;
-        Ok(SealedVolume { target: self.target, layout: self.layout })
+        Ok(SealedVolume { target: self.target, layout: self.layout, given_up: self.shape.given_up })
     }
 
     fn append(&mut self, member: usize, bytes: &[u8]) -> Result<(), MergeError> {
@@ -139,6 +142,7 @@ impl VolumeWriter {
 pub(super) struct SealedVolume {
     pub(super) target: Target,
     layout: Layout,
+    given_up: TaskTracker,
 }
 
 impl SealedVolume {
@@ -151,7 +155,7 @@ impl SealedVolume {
         let mut source = source.into_file().map_err(|error| MergeError::write(&path, error))?;
         let size =
             source.as_file().metadata().map_err(|error| MergeError::write(source.path(), error))?.len();
-        let mut target = destination.begin(size)?;
+        let mut target = destination.begin(size, &self.given_up)?;
         let failed = |source| MergeError::Write { path: destination.describe().into(), source };
         deflate_into(source.as_file_mut(), &self.layout, &mut target.writer()).map_err(failed)?;
         Ok(target)

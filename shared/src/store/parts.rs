@@ -98,6 +98,11 @@ impl PartsUpload {
         Ok(())
     }
 
+    /// Whether it was neither finished nor given up.
+    pub fn is_open(&self) -> bool {
+        self.is_open.load(Ordering::Acquire)
+    }
+
     /// Gives the upload up: the store forgets its parts.
     pub async fn abort(&self) -> Result<(), StoreError> {
         self.is_open.store(false, Ordering::Release);

@@ -25,8 +25,8 @@ pub struct Seen {
 
 #[derive(Deserialize)]
 struct Item<'a> {
-    #[serde(borrow)]
-    item_id: Cow<'a, str>,
+    #[serde(borrow, rename = "item_id")]
+    id: Cow<'a, str>,
     #[serde(borrow)]
     text: Cow<'a, str>,
     #[serde(borrow)]
@@ -66,7 +66,7 @@ impl<'de> Visitor<'de> for &mut Seen {
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
         while let Some(item) = items.next_element::<Item<'de>>()? {
             self.items += 1;
-            self.text_bytes += (item.item_id.len() + item.text.len()) as u64;
+            self.text_bytes += (item.id.len() + item.text.len()) as u64;
             self.images += item.images.len() as u64 * u64::from(item.has_image);
         }
         Ok(())

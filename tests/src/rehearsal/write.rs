@@ -34,7 +34,9 @@ pub fn make(folder: &Path, items: u64, form: Form) -> io::Result<Truth> {
         let item = item as u64;
         let paths = match has {
             Images::None => Vec::new(),
-            Images::Missing => vec![Place::lost(item).written(&image_name(item, 0, item % 2 == 0), item)],
+            Images::Missing => {
+                vec![Place::lost(item).written(&image_name(item, 0, item.is_multiple_of(2)), item)]
+            }
             Images::Found { first, count } => {
                 let mut paths = Vec::new();
                 for file in first..first + count {
