@@ -10,8 +10,8 @@ use shared::part::{NORM_TOLERANCE, NORM_TOLERANCE_F16};
 use super::duplicates::{Duplicates, hash_row};
 use super::report::Rows;
 
-/// Bytes of rows that are checked at a time: what stays in a core's cache while it is read, summed and checked.
-const CHUNK: usize = 1 << 18;
+/// Bytes of rows that are checked at a time: what stays in a core's cache, and enough to pay for handing it over.
+const CHUNK: usize = 1 << 19;
 /// How far the components of two vectors of the same empty item may be apart in single precision:
 /// what law 5 allows between devices.
 const NULL_TOLERANCE: f32 = 1e-6;

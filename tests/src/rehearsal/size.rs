@@ -42,7 +42,7 @@ impl Size {
         let found = share(FOUND);
         // An item has one to three images, so that a tiny set keeps within that.
         let image_files = share(IMAGE_FILES).max(found);
-        let used_files = (image_files - image_files / UNUSED_EVERY).max(found);
+        let used_files = (image_files - image_files / UNUSED_EVERY).clamp(found, found * 3);
         // As many folders as the real set has, unless some would be empty.
         let tops = (DAY_FOLDERS + YEAR_TREES).min(image_files.max(1));
         let year_trees = (tops * YEAR_TREES / (DAY_FOLDERS + YEAR_TREES)).max(u64::from(tops > 1));
