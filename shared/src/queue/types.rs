@@ -378,7 +378,7 @@ pub struct Snapshot {
     pub items_per_second: f64,
     /// Every worker seen, the latest first.
     pub workers: Vec<WorkerSnapshot>,
-    /// Every lease.
+    /// Every lease, the next to expire first.
     pub leases: Vec<LeaseSnapshot>,
     /// Dead and delayed shards with their reasons, at most 100, dead ones first.
     pub failures: Vec<ShardFailure>,

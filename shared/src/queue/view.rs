@@ -1,7 +1,9 @@
-//! From what a queue stores to the [`Snapshot`] that it shows: the same sums in every queue.
+//! From what a queue stores to the [`Snapshot`] that it shows: the same sums in every queue. What workers say is a
+//! stranger's word: their texts are made lines that a terminal only shows.
 
 use std::collections::HashMap;
 
+use crate::excerpt::one_line;
 use crate::ids::{ShardId, WorkerId};
 
 use super::rate::items_per_second;
@@ -30,9 +32,9 @@ pub struct Stored {
     pub host_failures_to_ban: u32,
     /// Items embedded by the minute.
     pub buckets: Vec<(u64, u64)>,
-    /// The workers, the latest first.
+    /// The workers, in any order.
     pub workers: Vec<StoredWorker>,
-    /// The leases, the next to expire first.
+    /// The leases, in any order.
     pub leases: Vec<StoredLease>,
     /// Dead and delayed shards.
     pub failures: Vec<ShardFailure>,
@@ -69,8 +71,10 @@ pub struct StoredLease {
 }
 
 impl Stored {
-    /// The snapshot to show.
-    pub fn snapshot(self) -> Snapshot {
+    /// The snapshot to show: workers by when they were last seen, leases by when they end.
+    pub fn snapshot(mut self) -> Snapshot {
+        self.workers.sort_by(|a, b| (b.last_seen, &b.id).cmp(&(a.last_seen, &a.id)));
+        self.leases.sort_by_key(|lease| (lease.expires_at, lease.shard));
         let mut held: HashMap<WorkerId, (u64, u64)> = HashMap::new();
         for lease in &self.leases {
             let (leases, items) = held.entry(lease.worker.clone()).or_default();
@@ -99,8 +103,8 @@ impl Stored {
                         items_in_flight,
                         host_failures: worker.host_failures,
                         banned: is_banned(worker.host_failures, to_ban),
-                        id: worker.id,
-                        info: worker.info,
+                        id: WorkerId(one_line(&worker.id.0)),
+                        info: shown(worker.info),
                     }
                 })
                 .collect(),
@@ -109,14 +113,29 @@ impl Stored {
                 .into_iter()
                 .map(|lease| LeaseSnapshot {
                     shard: lease.shard,
-                    worker: lease.worker,
+                    worker: WorkerId(one_line(&lease.worker.0)),
                     attempt: lease.attempt,
                     expires_in_seconds: seconds_between(now, lease.expires_at),
                     items_done: lease.items_done,
                 })
                 .collect(),
-            failures: self.failures,
+            failures: self
+                .failures
+                .into_iter()
+                .map(|failure| ShardFailure { message: one_line(&failure.message), ..failure })
+                .collect(),
         }
+    }
+}
+
+/// What a worker says of itself, as it is shown.
+fn shown(info: WorkerInfo) -> WorkerInfo {
+    WorkerInfo {
+        host: one_line(&info.host),
+        device: one_line(&info.device),
+        version: one_line(&info.version),
+        instance: one_line(&info.instance),
+        ..info
     }
 }
 

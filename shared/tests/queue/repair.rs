@@ -21,28 +21,36 @@ async fn the_audit_puts_every_shard_into_the_set_of_its_state() {
         return;
     };
     let queue = server.loaded_queue("audit").await;
-    queue.add(&QueueSettings::default(), &shards(8)).await.unwrap();
-    assert_eq!(lease(&queue, "a", 2).await.len(), 2);
+    queue.add(&QueueSettings::default(), &shards(10)).await.unwrap();
+    assert_eq!(lease(&queue, "a", 3).await.len(), 3);
     assert_eq!(queue.audit().await.unwrap(), 0);
     let damage = [
         "ZREM fleet:{audit}:leased 000000", // held without a time: would be held for ever
         "ZREM fleet:{audit}:held:a 000001", // not found again by its claim
-        "ZREM fleet:{audit}:pending 000002", // in no set
+        "HDEL fleet:{audit}:leases 000002", // held and not shown
+        "ZREM fleet:{audit}:pending 000009", // in no set
         "ZADD fleet:{audit}:dead 3 000003", // in two sets
         "ZREM fleet:{audit}:shards 000004", // not counted
         "HDEL fleet:{audit}:shard:000005 state", // without a state
         "HSET fleet:{audit}:shard:000006 state leased", // held by nobody
         "DEL fleet:{audit}:shard:000007",   // its record is lost
+        "HSET fleet:{audit}:leases 000008 1", // shown and not held
     ];
     for command in damage {
         run_raw(&mut server.raw(), command);
     }
     assert_eq!(queue.audit().await.unwrap(), damage.len() as u64);
     assert_eq!(queue.audit().await.unwrap(), 0);
-    let counts = queue.snapshot().await.unwrap().unwrap().shards;
-    assert_eq!((counts.leased, counts.pending, counts.total()), (2, 5, 7));
-    assert_eq!(queue.add(&QueueSettings::default(), &shards(8)).await.unwrap(), 1, "the lost one comes back");
-    assert_eq!(lease(&queue, "b", 100).await.len(), 6);
+    let snapshot = queue.snapshot().await.unwrap().unwrap();
+    let counts = snapshot.shards;
+    assert_eq!((counts.leased, counts.pending, counts.total()), (3, 6, 9));
+    assert_eq!(snapshot.leases.len(), 3);
+    assert_eq!(
+        queue.add(&QueueSettings::default(), &shards(10)).await.unwrap(),
+        1,
+        "the lost one comes back"
+    );
+    assert_eq!(lease(&queue, "b", 100).await.len(), 7);
 }
 
 #[tokio::test]
@@ -73,7 +81,7 @@ async fn forget_leaves_no_key_and_can_be_cut_short() {
     }
     // One step of several, and then the coordinator is no more.
     let left: u64 = redis::cmd("FCALL")
-        .arg("fleet_v3_forget")
+        .arg("fleet_v4_forget")
         .arg(1)
         .arg("fleet:{gone}:run")
         .query(&mut server.raw())
@@ -104,7 +112,7 @@ async fn nothing_is_finished_before_all_is_added() {
     // A batch that is not the last one: its sender is on its way with the next, or was killed.
     let settings = ["60000000", "4", "8", "5000000", "600000000", "3"];
     let mut first = redis::cmd("FCALL");
-    first.arg("fleet_v3_add").arg(1).arg("fleet:{batches}:run").arg(&settings).arg("more");
+    first.arg("fleet_v4_add").arg(1).arg("fleet:{batches}:run").arg(&settings).arg("more");
     first.exec(&mut server.raw()).unwrap();
     assert!(matches!(claim(&queue, "a", 1).await.unwrap(), ClaimReply::Wait(_)));
     queue.add(&QueueSettings::default(), &all).await.unwrap();

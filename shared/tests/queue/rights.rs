@@ -161,7 +161,7 @@ async fn a_worker_is_refused_everything_else() {
         &["PUBLISH", "channel", "message"],
         &["SUBSCRIBE", "channel"],
         &["GET", "fleet:{own}:run"],
-        &["FCALL", "fleet_v3_snapshot", "1", "fleet:{other}:run"],
+        &["FCALL", "fleet_v4_snapshot", "1", "fleet:{other}:run"],
     ] {
         let mut command = redis::cmd(words[0]);
         let answer = command.arg(&words[1..]).exec(&mut connection);
@@ -169,6 +169,8 @@ async fn a_worker_is_refused_everything_else() {
     }
     assert_eq!(redis::cmd("PING").query::<String>(&mut connection).unwrap(), "PONG");
     let queue = RedisQueue::connect(&address, &run, RedisOptions::default()).unwrap();
+    assert_eq!(queue.forget().await.unwrap_err().kind, QueueErrorKind::Refused);
+    assert!(queue.snapshot().await.unwrap().is_some(), "nothing of it was forgotten");
     assert_eq!(queue.load_functions().await.unwrap_err().kind, QueueErrorKind::Refused);
 }
 

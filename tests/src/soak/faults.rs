@@ -107,7 +107,7 @@ pub const FAULTS: &[SoakFault] = &[
 ];
 
 fn at_queue(fleet: &mut Fleet, call: &str, fault: Fault) {
-    fleet.world.queue.add(Rule::new(&[&format!("fleet_v3_{call}")], fault));
+    fleet.world.queue.add(Rule::new(&[&format!("fleet_v4_{call}")], fault));
 }
 
 fn at_store(fleet: &mut Fleet, method: &str, path: &str, fault: Fault) {
@@ -143,7 +143,7 @@ fn flush(fleet: &mut Fleet) {
 }
 
 fn delete_functions(fleet: &mut Fleet) {
-    assert_eq!(fleet.world.redis.borrow().cli(&["FUNCTION", "DELETE", "fleet_v3"]), "OK");
+    assert_eq!(fleet.world.redis.borrow().cli(&["FUNCTION", "DELETE", "fleet_v4"]), "OK");
     let _ = fleet.world.resume();
 }
 

@@ -43,13 +43,13 @@ fn plan_killed_before_its_plan_is_confirmed(seed: u64) -> Result<(), Missing> {
 
 fn plan_killed_before_it_fills_the_queue(seed: u64) -> Result<(), Missing> {
     plan_killed(seed, "add-before", |world, deed| {
-        world.queue.add(Rule::new(&["fleet_v3_add"], Fault::DoBefore(deed)));
+        world.queue.add(Rule::new(&["fleet_v4_add"], Fault::DoBefore(deed)));
     })
 }
 
 fn plan_killed_after_it_filled_the_queue(seed: u64) -> Result<(), Missing> {
     plan_killed(seed, "add-after", |world, deed| {
-        world.queue.add(Rule::new(&["fleet_v3_add"], Fault::DoAfter(deed)));
+        world.queue.add(Rule::new(&["fleet_v4_add"], Fault::DoAfter(deed)));
     })
 }
 
@@ -71,11 +71,11 @@ fn plan_killed(
 }
 
 fn resume_killed_before_it_reconciles(seed: u64) -> Result<(), Missing> {
-    resume_killed(seed, "resume-reconcile", |deed| Rule::new(&["fleet_v3_add"], Fault::DoBefore(deed)))
+    resume_killed(seed, "resume-reconcile", |deed| Rule::new(&["fleet_v4_add"], Fault::DoBefore(deed)))
 }
 
 fn resume_killed_after_it_added_shards(seed: u64) -> Result<(), Missing> {
-    resume_killed(seed, "resume-add", |deed| Rule::new(&["fleet_v3_add"], Fault::DoAfter(deed)))
+    resume_killed(seed, "resume-add", |deed| Rule::new(&["fleet_v4_add"], Fault::DoAfter(deed)))
 }
 
 fn resume_killed(

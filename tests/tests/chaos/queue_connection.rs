@@ -21,33 +21,33 @@ pub const SCENARIOS: &[Scenario] = scenarios![
 ];
 
 fn claim_cut_before_it_arrives(seed: u64) -> Result<(), Missing> {
-    struck(seed, "claim-cut", "fleet_v3_claim", Fault::CutBefore)
+    struck(seed, "claim-cut", "fleet_v4_claim", Fault::CutBefore)
 }
 
 fn claim_cut_after_it_arrived(seed: u64) -> Result<(), Missing> {
-    struck(seed, "claim-cut-after", "fleet_v3_claim", Fault::CutAfter)
+    struck(seed, "claim-cut-after", "fleet_v4_claim", Fault::CutAfter)
 }
 
 /// The lease was given, and nobody knows: the same nonce gets it again.
 fn claim_reply_lost(seed: u64) -> Result<(), Missing> {
-    struck(seed, "claim-lost", "fleet_v3_claim", Fault::LoseReply)
+    struck(seed, "claim-lost", "fleet_v4_claim", Fault::LoseReply)
 }
 
 fn beat_reply_lost(seed: u64) -> Result<(), Missing> {
-    struck(seed, "beat-lost", "fleet_v3_beat", Fault::LoseReply)
+    struck(seed, "beat-lost", "fleet_v4_beat", Fault::LoseReply)
 }
 
 fn completion_cut_before_it_arrives(seed: u64) -> Result<(), Missing> {
-    struck(seed, "complete-cut", "fleet_v3_complete", Fault::CutBefore)
+    struck(seed, "complete-cut", "fleet_v4_complete", Fault::CutBefore)
 }
 
 /// The shard is done, and its worker asks again: a duplicate, not a second completion.
 fn completion_reply_lost(seed: u64) -> Result<(), Missing> {
-    struck(seed, "complete-lost", "fleet_v3_complete", Fault::LoseReply)
+    struck(seed, "complete-lost", "fleet_v4_complete", Fault::LoseReply)
 }
 
 fn connection_half_closed(seed: u64) -> Result<(), Missing> {
-    struck(seed, "half-closed", "fleet_v3_", Fault::HalfClose)
+    struck(seed, "half-closed", "fleet_v4_", Fault::HalfClose)
 }
 
 /// A fault of a moment: work goes on, and no lease is lost for it.
@@ -63,7 +63,7 @@ fn struck(seed: u64, name: &str, call: &str, fault: Fault) -> Result<(), Missing
 
 fn replies_lost_again_and_again(seed: u64) -> Result<(), Missing> {
     let world = World::on_a_folder(seed, "again")?;
-    for call in ["fleet_v3_claim", "fleet_v3_complete", "fleet_v3_beat"] {
+    for call in ["fleet_v4_claim", "fleet_v4_complete", "fleet_v4_beat"] {
         for others in [1, 3, 5, 7, 9] {
             let fault = world.random.borrow_mut().one_of(&[Fault::LoseReply, Fault::CutBefore]).clone();
             world.queue.add(Rule::new(&[call], fault).after(others + world.between(0, 2)));
@@ -78,7 +78,7 @@ fn replies_lost_again_and_again(seed: u64) -> Result<(), Missing> {
 fn beat_late_by_more_than_a_lease(seed: u64) -> Result<(), Missing> {
     let world = World::on_a_folder(seed, "late-beat")?;
     let late = Fault::Delay(LEASE + LEASE / 2);
-    world.queue.add(Rule::new(&["fleet_v3_beat"], late).after(world.between(1, 4)));
+    world.queue.add(Rule::new(&["fleet_v4_beat"], late).after(world.between(1, 4)));
     let workers = vec![world.worker(), world.worker()];
     world.wait_for_strike(&world.queue, 1);
     world.finish_with(workers);
@@ -89,7 +89,7 @@ fn beat_late_by_more_than_a_lease(seed: u64) -> Result<(), Missing> {
 fn claim_late_by_more_than_a_lease(seed: u64) -> Result<(), Missing> {
     let world = World::on_a_folder(seed, "late-claim")?;
     let late = Fault::Delay(LEASE + LEASE / 2);
-    world.queue.add(Rule::new(&["fleet_v3_claim"], late).after(world.between(0, 3)));
+    world.queue.add(Rule::new(&["fleet_v4_claim"], late).after(world.between(0, 3)));
     let workers = vec![world.worker(), world.worker()];
     world.wait_for_strike(&world.queue, 1);
     world.finish_with(workers);

@@ -55,11 +55,11 @@ fn redis_killed_with_every_write_on_disk(seed: u64) -> Result<(), Missing> {
 }
 
 fn redis_killed_before_it_answers_a_claim(seed: u64) -> Result<(), Missing> {
-    killed_at(seed, "at-claim", "fleet_v3_claim")
+    killed_at(seed, "at-claim", "fleet_v4_claim")
 }
 
 fn redis_killed_before_it_answers_a_completion(seed: u64) -> Result<(), Missing> {
-    killed_at(seed, "at-complete", "fleet_v3_complete")
+    killed_at(seed, "at-complete", "fleet_v4_complete")
 }
 
 /// The write is on disk when the server dies, and the worker does not know.
@@ -107,7 +107,7 @@ fn redis_away_at_the_end_of_a_run(seed: u64) -> Result<(), Missing> {
     let away_since = Instant::now();
     until("more than a lease", || (away_since.elapsed() > LEASE * 2).then_some(()));
     // Beats come later than claims.
-    world.queue.add(Rule::new(&["fleet_v3_beat"], Fault::CutBefore).times(3));
+    world.queue.add(Rule::new(&["fleet_v4_beat"], Fault::CutBefore).times(3));
     world.redis.borrow_mut().start_again();
     world.finish_with(vec![worker]);
     Ok(())
@@ -130,7 +130,7 @@ fn redis_functions_deleted(seed: u64) -> Result<(), Missing> {
     let world = World::on_a_folder(seed, "functions")?;
     let workers = vec![world.worker(), world.worker()];
     world.wait_for_done(world.between(1, 6));
-    assert_eq!(world.redis.borrow().cli(&["FUNCTION", "DELETE", "fleet_v3"]), "OK");
+    assert_eq!(world.redis.borrow().cli(&["FUNCTION", "DELETE", "fleet_v4"]), "OK");
     workers[0].says("coordinator resume");
     let _ = world.resume();
     world.finish_with(workers);

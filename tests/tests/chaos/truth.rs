@@ -10,8 +10,8 @@ pub const SCENARIOS: &[Scenario] = scenarios![tiny_model_over_many_faults];
 
 fn tiny_model_over_many_faults(seed: u64) -> Result<(), Missing> {
     let world = World::on_the_sample(seed, "truth")?;
-    world.queue.add(Rule::new(&["fleet_v3_claim"], Fault::LoseReply).after(world.between(1, 4)));
-    world.queue.add(Rule::new(&["fleet_v3_complete"], Fault::LoseReply).after(world.between(1, 4)));
+    world.queue.add(Rule::new(&["fleet_v4_claim"], Fault::LoseReply).after(world.between(1, 4)));
+    world.queue.add(Rule::new(&["fleet_v4_complete"], Fault::LoseReply).after(world.between(1, 4)));
     let mut killed = world.worker();
     world.wait_for_done(world.between(1, 3));
     let others = vec![world.worker(), world.worker()];

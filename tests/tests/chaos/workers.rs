@@ -29,14 +29,14 @@ pub const SCENARIOS: &[Scenario] = scenarios![
 fn worker_killed_before_its_claim_arrives(seed: u64) -> Result<(), Missing> {
     let world = World::on_a_folder(seed, "claim-before")?;
     let others = world.between(0, 3);
-    killed(&world, &world.queue, |deed| Rule::new(&["fleet_v3_claim"], Fault::DoBefore(deed)).after(others));
+    killed(&world, &world.queue, |deed| Rule::new(&["fleet_v4_claim"], Fault::DoBefore(deed)).after(others));
     Ok(())
 }
 
 fn worker_killed_before_its_claim_is_answered(seed: u64) -> Result<(), Missing> {
     let world = World::on_a_folder(seed, "claim-after")?;
     let others = world.between(0, 3);
-    killed(&world, &world.queue, |deed| Rule::new(&["fleet_v3_claim"], Fault::DoAfter(deed)).after(others));
+    killed(&world, &world.queue, |deed| Rule::new(&["fleet_v4_claim"], Fault::DoAfter(deed)).after(others));
     Ok(())
 }
 
@@ -77,7 +77,7 @@ fn worker_killed_before_its_part_is_confirmed(seed: u64) -> Result<(), Missing> 
 fn worker_killed_before_it_completes(seed: u64) -> Result<(), Missing> {
     let world = World::on_a_folder(seed, "complete-before")?;
     let others = world.between(0, 3);
-    let rule = |deed| Rule::new(&["fleet_v3_complete"], Fault::DoBefore(deed)).after(others);
+    let rule = |deed| Rule::new(&["fleet_v4_complete"], Fault::DoBefore(deed)).after(others);
     killed(&world, &world.queue, rule);
     Ok(())
 }
@@ -85,7 +85,7 @@ fn worker_killed_before_it_completes(seed: u64) -> Result<(), Missing> {
 fn worker_killed_before_its_completion_is_answered(seed: u64) -> Result<(), Missing> {
     let world = World::on_a_folder(seed, "complete-after")?;
     let others = world.between(0, 3);
-    let rule = |deed| Rule::new(&["fleet_v3_complete"], Fault::DoAfter(deed)).after(others);
+    let rule = |deed| Rule::new(&["fleet_v4_complete"], Fault::DoAfter(deed)).after(others);
     killed(&world, &world.queue, rule);
     Ok(())
 }
@@ -93,7 +93,7 @@ fn worker_killed_before_its_completion_is_answered(seed: u64) -> Result<(), Miss
 fn worker_killed_while_it_beats(seed: u64) -> Result<(), Missing> {
     let world = World::on_a_folder(seed, "beat")?;
     let others = world.between(0, 2);
-    killed(&world, &world.queue, |deed| Rule::new(&["fleet_v3_beat"], Fault::DoAfter(deed)).after(others));
+    killed(&world, &world.queue, |deed| Rule::new(&["fleet_v4_beat"], Fault::DoAfter(deed)).after(others));
     Ok(())
 }
 
@@ -146,7 +146,7 @@ fn worker_stopped_past_its_lease_before_its_part_arrives(seed: u64) -> Result<()
 /// not end the newer lease, though worker and shard are the same.
 fn worker_completes_with_its_own_older_token(seed: u64) -> Result<(), Missing> {
     let world = World::on_s3(seed, "own-token")?;
-    world.queue.add(Rule::new(&["fleet_v3_beat"], Fault::CutBefore).times(u64::MAX));
+    world.queue.add(Rule::new(&["fleet_v4_beat"], Fault::CutBefore).times(u64::MAX));
     let last = format!("/parts/{:06}-", SHARDS - 1);
     world.store_proxy().add(Rule::new(&["PUT ", &last], Fault::Delay(LEASE * 2)));
     let worker = world.worker();

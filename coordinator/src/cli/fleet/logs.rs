@@ -1,6 +1,7 @@
 //! `logs`: the last lines of a box's log.
 
 use clap::Args;
+use shared::excerpt::lines;
 use shared::exit::ExitCode;
 use shared::settings::FileSettings;
 
@@ -24,11 +25,11 @@ pub struct LogsArgs {
     tail: u32,
 }
 
-/// Prints the log.
+/// Prints the log, without what would steer the terminal: a box belongs to a stranger.
 pub async fn logs(args: LogsArgs, file: &FileSettings) -> Result<ExitCode, Failure> {
     let (_, _, journal) = open(&args.store, file).await?;
     let provider = args.provider.open(args.provider.name(journal.fleet()), 0)?;
     let log = provider.logs(args.id, args.tail).await?;
-    println!("{}", log.trim_end());
+    println!("{}", lines(log.trim_end()));
     Ok(ExitCode::Done)
 }

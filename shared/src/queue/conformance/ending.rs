@@ -12,6 +12,7 @@ pub(super) const CASES: &[Case] = &[
     ("retry with backoff", |s| Box::pin(retry(s))),
     ("too many attempts", |s| Box::pin(too_many_attempts(s))),
     ("a long message", |s| Box::pin(long_message(s))),
+    ("words of a stranger", |s| Box::pin(words_of_a_stranger(s))),
     ("the machine's fault", |s| Box::pin(host_failures(s))),
     ("release", |s| Box::pin(release(s))),
     ("failures shown", |s| Box::pin(failures_shown(s))),
@@ -79,6 +80,15 @@ async fn long_message(s: Subject) {
     let lease = s.lease_one("a").await;
     s.fail("a", &lease, FailKind::Retry, &"긴".repeat(5000)).await;
     assert_eq!(s.snapshot().await.failures[0].message, "긴".repeat(333), "1000 bytes, whole characters");
+}
+
+async fn words_of_a_stranger(s: Subject) {
+    s.add(&lasting(), &[1]).await;
+    let lease = s.lease_one("a\u{1b}[2J").await;
+    s.fail("a\u{1b}[2J", &lease, FailKind::Retry, "no\r\n\u{1b}]0;news\u{7}").await;
+    let snapshot = s.snapshot().await;
+    assert_eq!(snapshot.failures[0].message, "no   ]0;news ", "a terminal gets no orders");
+    assert_eq!((&*snapshot.workers[0].id.0, &*snapshot.workers[0].info.host), ("a [2J", "host of a [2J"));
 }
 
 async fn host_failures(s: Subject) {

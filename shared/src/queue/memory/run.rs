@@ -201,8 +201,6 @@ impl Run {
 
     /// Everything that a snapshot shows.
     pub fn stored(&self, now: ServerTime) -> Stored {
-        let mut workers: Vec<(&WorkerId, &Worker)> = self.workers.iter().collect();
-        workers.sort_by(|(id, worker), (other, than)| (than.last_seen, other).cmp(&(worker.last_seen, id)));
         let troubled = self.dead.iter().chain(self.delayed.iter().map(|(_, id)| id));
         Stored {
             now,
@@ -214,8 +212,9 @@ impl Run {
             items_failed: self.items_failed,
             host_failures_to_ban: self.settings.host_failures_to_ban,
             buckets: self.buckets.iter().map(|(bucket, items)| (*bucket, *items)).collect(),
-            workers: workers
-                .into_iter()
+            workers: self
+                .workers
+                .iter()
                 .map(|(id, worker)| StoredWorker {
                     id: id.clone(),
                     info: worker.info.clone(),

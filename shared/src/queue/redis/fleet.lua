@@ -1,4 +1,4 @@
-#!lua name=fleet_v3
+#!lua name=fleet_v4
 --[[
 The scheduler of embed-fleet inside Redis 7+ or Valkey: one function per transition, each one atomic.
 
@@ -14,9 +14,11 @@ Keys. Every call names one key, `fleet:{RUN}:run`; all others share its prefix a
   delayed        zset    scored by the time at which it is pending again
   dead           zset    scored by id
   shard:ID       hash    one shard (fields below)
-  workers        zset    every worker, scored by when it was last seen
-  worker:ID      hash    host, device, version, memory, busy, instance, items_done,
-                         host_failures, granted_nonce
+  leases         hash    by shard what is shown of its lease: attempt, expires_at, items_done, worker
+  workers        hash    by worker when it was last seen and what it says of itself, as JSON
+  worker_items   hash    by worker the items of the shards it finished
+  host_failures  hash    by worker the failures that were its machine's
+  granted        hash    by worker the nonce of its last claim that was given leases
   held:ID        zset    the shards that a worker holds, scored by id
   minutes        hash    items embedded by the minute
   events         stream  the latest changes, for people and for tests: event, shard, worker, token, detail
@@ -30,9 +32,12 @@ Fields of a shard.
                  once it is done
   last ending    ended_token, ended_by: how the last lease was ended by its worker
 
+What is told of workers and leases lies in one hash each: `snapshot` hands them over as they are, one command
+a hash, however many workers there are. A hash a worker would cost it ten times as much.
+
 Invariants.
   1. A shard stands in the set of its state and in no other; a done one stands in none of the four.
-  2. A leased shard stands in the `held` set of its worker.
+  2. A leased shard stands in the `held` set of its worker and in `leases`, no other does.
   3. A lease changes only in a function that has tested, in the same call, that the shard is leased,
      by this worker, under this token (or, in the reaper, that its time has passed).
   4. Times are this server's, in microseconds. No client's clock is ever used.
@@ -117,11 +122,14 @@ local function keys_of(run_key)
     leased = prefix .. 'leased',
     delayed = prefix .. 'delayed',
     dead = prefix .. 'dead',
+    leases = prefix .. 'leases',
     workers = prefix .. 'workers',
+    worker_items = prefix .. 'worker_items',
+    host_failures = prefix .. 'host_failures',
+    granted = prefix .. 'granted',
     minutes = prefix .. 'minutes',
     events = prefix .. 'events',
     shard = function(id) return prefix .. 'shard:' .. id end,
-    worker = function(id) return prefix .. 'worker:' .. id end,
     held = function(id) return prefix .. 'held:' .. id end,
   }
 end
@@ -175,10 +183,19 @@ local function count_items(run, items)
   end
 end
 
-local function touch_worker(run, worker, host, device, version, memory, busy, instance)
-  redis.call('ZADD', run.keys.workers, whole(run.now), worker)
-  redis.call('HSET', run.keys.worker(worker), 'host', host, 'device', device, 'version', version,
-    'memory', memory, 'busy', busy, 'instance', instance)
+local function touch_worker(run, worker, info)
+  redis.call('HSET', run.keys.workers, worker, whole(run.now) .. ' ' .. info)
+end
+
+-- The field of a worker in a hash of one field each; nil where it has none.
+local function of_worker(key, worker)
+  return redis.call('HMGET', key, worker)[1] or nil
+end
+
+-- The name of the worker's machine, as it said when it was last seen.
+local function host_of(run, worker)
+  local stored = of_worker(run.keys.workers, worker)
+  return stored and cjson.decode(string.match(stored, '^%d+ (.*)$')).host or ''
 end
 
 -- Notes that the run has a machine of this memory. The largest only grows.
@@ -197,6 +214,7 @@ local function change_state(run, id, shard, state, score)
   local key = run.keys.shard(id)
   if shard.state == 'leased' then
     redis.call('ZREM', run.keys.held(shard.worker), id)
+    redis.call('HDEL', run.keys.leases, id)
     remove_fields(key, shard, LEASE_FIELDS)
   elseif shard.state == 'done' then
     redis.call('HINCRBY', run.keys.run, 'items_done', negative(shard.embedded))
@@ -210,6 +228,18 @@ local function change_state(run, id, shard, state, score)
     redis.call('ZADD', run.keys[state], score, id)
   end
   set_field(key, shard, 'state', state)
+end
+
+-- Which attempt at a shard its lease is: 1 for the first.
+local function attempt_of(shard)
+  return whole(number_of(shard.attempts) + number_of(shard.lost_leases) + 1)
+end
+
+-- The other half of invariant 2, for `snapshot`; 1 where the lease was not shown before. The worker's id comes
+-- last, since it may have spaces.
+local function show_lease(run, id, shard, expires_at)
+  local shown = {attempt_of(shard), expires_at, shard.items_done or '0', shard.worker}
+  return redis.call('HSET', run.keys.leases, id, table.concat(shown, ' '))
 end
 
 local function make_pending(run, id, shard)
@@ -348,8 +378,7 @@ local function count_shortage(run, key, shard, worker, item, memory)
     redis.call('HINCRBY', key, 'waived', 1)
     return
   end
-  local host = redis.call('HMGET', run.keys.worker(worker), 'host')[1] or ''
-  if note_shortage(run, key, shard, item, host, memory) then
+  if note_shortage(run, key, shard, item, host_of(run, worker), memory) then
     redis.call('HDEL', key, 'attempts', 'waived')
   else
     redis.call('HINCRBY', key, 'attempts', 1)
@@ -376,7 +405,7 @@ local function settle(run, id)
   if not shard or not shard.bundle then
     -- Its hash is lost: the shard is not known any more, and `add` brings it back.
     redis.call('DEL', key)
-    repairs = redis.call('ZREM', run.keys.shards, id)
+    repairs = redis.call('ZREM', run.keys.shards, id) + redis.call('HDEL', run.keys.leases, id)
     for _, state in ipairs(SET_STATES) do
       repairs = repairs + redis.call('ZREM', run.keys[state], id)
     end
@@ -404,6 +433,9 @@ local function settle(run, id)
   end
   if shard.state == 'leased' then
     repairs = repairs + redis.call('ZADD', run.keys.held(shard.worker), id, id)
+    repairs = repairs + show_lease(run, id, shard, whole(redis.call('ZSCORE', run.keys.leased, id)))
+  else
+    repairs = repairs + redis.call('HDEL', run.keys.leases, id)
   end
   if repairs > 0 then
     record_event(run, 'repaired', id)
@@ -441,9 +473,8 @@ local function promote_delayed(run)
 end
 
 local function append_lease(run, reply, id, shard, expires_at)
-  local attempt = number_of(shard.attempts) + number_of(shard.lost_leases) + 1
   local fields = {
-    id, shard.bundle, shard.items, shard.token, expires_at, whole(attempt),
+    id, shard.bundle, shard.items, shard.token, expires_at, attempt_of(shard),
     shard.isolate_first or '', shard.isolate_end or '', too_large(run, shard),
   }
   for _, field in ipairs(fields) do
@@ -467,6 +498,7 @@ local function lease_shard(run, id, shard, worker, nonce)
   set_field(key, shard, 'token', token)
   set_field(key, shard, 'nonce', nonce)
   redis.call('ZADD', run.keys.held(worker), id, id)
+  show_lease(run, id, shard, expires_at)
   record_event(run, 'leased', id, worker, token)
   return expires_at
 end
@@ -527,19 +559,17 @@ local function is_banned(run, host_failures)
   return run.host_failures_to_ban > 0 and host_failures >= run.host_failures_to_ban
 end
 
--- args: worker, host, device, version, memory, busy ('' where unknown), instance ('' elsewhere than on a
--- rented box), nonce, max
+-- args: worker, what it says of itself (JSON with `host`), memory, nonce, max
 -- {'leases', lease, then per lease id, bundle, items, token, expires_at, attempt, isolate_first,
 -- isolate_end, positions that are too large}, or {'wait', time}, or the name of another answer.
 local function claim(keys, args)
-  local worker, memory, nonce, max = args[1], args[5], args[8], tonumber(args[9])
+  local worker, info, memory, nonce, max = args[1], args[2], args[3], args[4], tonumber(args[5])
   local run = open_run(keys[1])
   if not run then
     return {'unknown_run'}
   end
-  touch_worker(run, worker, args[2], args[3], args[4], memory, args[6], args[7])
+  touch_worker(run, worker, info)
   see_memory(run, memory)
-  local known = redis.call('HMGET', run.keys.worker(worker), 'host_failures', 'granted_nonce')
   reap_expired(run)
   promote_delayed(run)
 
@@ -547,7 +577,7 @@ local function claim(keys, args)
   if #again > 2 then
     return again
   end
-  if known[2] == nonce then
+  if of_worker(run.keys.granted, worker) == nonce then
     -- Its leases stand no more. A repeat that arrives late must not take others, which nobody would
     -- work on.
     return {'wait', whole(run.now)}
@@ -556,7 +586,7 @@ local function claim(keys, args)
   if not run.adding and counts.total > 0 and counts.done == counts.total then
     return {'finished'}
   end
-  if is_banned(run, number_of(known[1])) then
+  if is_banned(run, number_of(of_worker(run.keys.host_failures, worker))) then
     return {'banned'}
   end
   if run.state ~= 'running' then
@@ -564,7 +594,7 @@ local function claim(keys, args)
   end
   local granted = grant(run, worker, nonce, math.max(1, math.min(max, LEASES_PER_CLAIM)))
   if #granted > 2 then
-    redis.call('HSET', run.keys.worker(worker), 'granted_nonce', nonce)
+    redis.call('HSET', run.keys.granted, worker, nonce)
     return granted
   end
   local change = next_change(run)
@@ -598,11 +628,13 @@ local function beat_shard(run, worker, id, token, items_done, first, last)
   end
   local expires_at = whole(run.now + run.lease)
   redis.call('ZADD', run.keys.leased, expires_at, id)
+  held.items_done = items_done
+  show_lease(run, id, held, expires_at)
   return 'extended', expires_at
 end
 
--- args: worker, host, device, version, memory, busy, instance, then per shard id, token, items_done,
--- in_flight_first, in_flight_end (both '' without a batch).
+-- args: worker, what it says of itself, then per shard id, token, items_done, in_flight_first, in_flight_end
+-- (both '' without a batch).
 -- {state of the run or 'unknown_run', then per shard 'extended', 'lost' or 'cancelled', and a time}
 local function beat(keys, args)
   local worker = args[1]
@@ -610,9 +642,9 @@ local function beat(keys, args)
   if not run then
     return {'unknown_run'}
   end
-  touch_worker(run, worker, args[2], args[3], args[4], args[5], args[6], args[7])
+  touch_worker(run, worker, args[2])
   local reply = {run.state}
-  for index = 8, #args, 5 do
+  for index = 3, #args, 5 do
     local answer, expires_at =
       beat_shard(run, worker, args[index], args[index + 1], args[index + 2], args[index + 3], args[index + 4])
     reply[#reply + 1] = answer
@@ -635,7 +667,7 @@ local function complete(keys, args)
   count_items(run, tonumber(embedded) - number_of(held.items_done))
   make_done(run, id, held, part, embedded, failed)
   note_ending(run, id, held, token, 'completed')
-  redis.call('HINCRBY', run.keys.worker(worker), 'items_done', embedded)
+  redis.call('HINCRBY', run.keys.worker_items, worker, embedded)
   record_event(run, 'done', id, worker, token)
   return 'ok'
 end
@@ -674,7 +706,7 @@ local function fail(keys, args)
   record_event(run, 'failed_' .. kind, id, worker, token)
   local how = 'retry'
   if kind == 'host' then
-    redis.call('HINCRBY', run.keys.worker(worker), 'host_failures', 1)
+    redis.call('HINCRBY', run.keys.host_failures, worker, 1)
     make_pending(run, id, held)
   elseif kind == 'out_of_memory' then
     count_shortage(run, key, held, worker, item, memory)
@@ -822,21 +854,24 @@ local function requeue_done(keys, args)
 end
 
 -- Removes a bounded number of keys; how many shards and workers are left, to be called until none is.
--- From the first call on the run is not known to anybody.
+-- From the first call on the run is not known to anybody. A worker's user has no right to HRANDFIELD, so that the
+-- first line keeps it from forgetting a run.
 local function forget(keys, args)
   keys = keys_of(keys[1])
+  local workers = redis.call('HRANDFIELD', keys.workers, SHARDS_PER_STEP)
   redis.call('HSET', keys.run, 'forgetting', '1')
   for _, id in ipairs(redis.call('ZRANGE', keys.shards, 0, SHARDS_PER_STEP - 1)) do
     redis.call('DEL', keys.shard(id))
     redis.call('ZREM', keys.shards, id)
   end
-  for _, worker in ipairs(redis.call('ZRANGE', keys.workers, 0, SHARDS_PER_STEP - 1)) do
-    redis.call('DEL', keys.worker(worker), keys.held(worker))
-    redis.call('ZREM', keys.workers, worker)
+  for _, worker in ipairs(workers) do
+    redis.call('DEL', keys.held(worker))
+    redis.call('HDEL', keys.workers, worker)
   end
-  local left = redis.call('ZCARD', keys.shards) + redis.call('ZCARD', keys.workers)
+  local left = redis.call('ZCARD', keys.shards) + redis.call('HLEN', keys.workers)
   if left == 0 then
-    redis.call('DEL', keys.pending, keys.leased, keys.delayed, keys.dead, keys.minutes, keys.events, keys.run)
+    redis.call('DEL', keys.pending, keys.leased, keys.delayed, keys.dead, keys.leases, keys.worker_items,
+      keys.host_failures, keys.granted, keys.minutes, keys.events, keys.run)
   end
   return left
 end
@@ -858,34 +893,6 @@ end
 
 -- Showing ------------------------------------------------------------------------------------------
 
-local function stored_workers(run)
-  local workers = {}
-  local seen = redis.call('ZREVRANGE', run.keys.workers, 0, -1, 'WITHSCORES')
-  for index = 1, #seen, 2 do
-    local fields = redis.call('HMGET', run.keys.worker(seen[index]),
-      'host', 'device', 'version', 'memory', 'busy', 'instance', 'items_done', 'host_failures')
-    workers[#workers + 1] = {
-      seen[index], whole(seen[index + 1]), fields[1] or '', fields[2] or '', fields[3] or '',
-      fields[4] or '0', fields[5] or '', fields[6] or '', fields[7] or '0', fields[8] or '0',
-    }
-  end
-  return workers
-end
-
-local function stored_leases(run)
-  local leases = {}
-  local held = redis.call('ZRANGE', run.keys.leased, 0, -1, 'WITHSCORES')
-  for index = 1, #held, 2 do
-    local fields = redis.call('HMGET', run.keys.shard(held[index]),
-      'worker', 'attempts', 'lost_leases', 'items_done')
-    local attempt = number_of(fields[2]) + number_of(fields[3]) + 1
-    leases[#leases + 1] = {
-      held[index], fields[1] or '', whole(attempt), whole(held[index + 1]), fields[4] or '0',
-    }
-  end
-  return leases
-end
-
 local function append_failures(run, failures, state)
   local left = FAILURES_SHOWN - #failures
   if left == 0 then
@@ -897,8 +904,9 @@ local function append_failures(run, failures, state)
   end
 end
 
--- {} where the run is not known; else {the run's fields, minutes, workers, leases, failures}.
--- Reads only, and costs O(workers + leases).
+-- {} where the run is not known; else {the run's fields, then as field and value of each entry: minutes,
+-- workers, their items, their hosts' failures, leases; last the shards that failed}.
+-- Reads only, and costs O(workers + leases), some microseconds for each.
 local function snapshot(keys, args)
   local run = open_run(keys[1])
   if not run then
@@ -913,15 +921,18 @@ local function snapshot(keys, args)
     whole(run.host_failures_to_ban), whole(counts.pending), whole(counts.leased), whole(counts.delayed),
     whole(counts.done), whole(counts.dead),
   }
-  return {
-    fields, redis.call('HGETALL', run.keys.minutes), stored_workers(run), stored_leases(run), failures,
-  }
+  local reply = {fields}
+  for _, key in ipairs({'minutes', 'workers', 'worker_items', 'host_failures', 'leases'}) do
+    reply[#reply + 1] = redis.call('HGETALL', run.keys[key])
+  end
+  reply[#reply + 1] = failures
+  return reply
 end
 
 -- The version stands in the names too: functions of two libraries may not share a name. What ends a
 -- lease or frees memory runs when memory is short as well.
 local function register(name, callback, flags)
-  redis.register_function{function_name = 'fleet_v3_' .. name, callback = callback, flags = flags}
+  redis.register_function{function_name = 'fleet_v4_' .. name, callback = callback, flags = flags}
 end
 
 register('claim', claim, {})

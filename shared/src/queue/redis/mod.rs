@@ -93,7 +93,7 @@ impl RedisQueue {
     /// A call of a function of the library, without its arguments yet.
     fn function(&self, name: &str) -> Cmd {
         let mut command = cmd("FCALL");
-        command.arg(format!("fleet_v3_{name}")).arg(1).arg(&self.run_key);
+        command.arg(format!("fleet_v4_{name}")).arg(1).arg(&self.run_key);
         command
     }
 
@@ -142,12 +142,7 @@ impl RedisQueue {
 }
 
 fn add_worker(command: &mut Cmd, worker: &WorkerId, info: &WorkerInfo) {
-    command.arg(&worker.0).arg(&info.host).arg(&info.device).arg(&info.version).arg(info.memory);
-    match info.busy_percent {
-        Some(percent) => command.arg(percent),
-        None => command.arg(""),
-    };
-    command.arg(&info.instance);
+    command.arg(&worker.0).arg(serde_json::to_string(info).expect("texts and numbers are JSON"));
 }
 
 fn add_part_or_empty(command: &mut Cmd, part: Option<&CompletedPart>) {
@@ -185,7 +180,7 @@ impl Queue for RedisQueue {
     async fn claim(&self, claim: &Claim) -> Result<ClaimReply, QueueError> {
         let mut command = self.function("claim");
         add_worker(&mut command, &claim.worker, &claim.info);
-        command.arg(&claim.nonce.0).arg(claim.max);
+        command.arg(claim.info.memory).arg(&claim.nonce.0).arg(claim.max);
         reply::claim_reply(self.link.call("claim", &command).await?)
     }
 

@@ -3,6 +3,7 @@
 //!
 //! Public for tests alone.
 
+use std::collections::HashMap;
 use std::str::FromStr;
 
 use redis::Value;
@@ -14,7 +15,7 @@ use super::super::transition::microseconds;
 use super::super::view::{Stored, StoredLease, StoredWorker};
 use super::super::{
     BeatAnswer, BeatReply, ClaimReply, ItemRange, Lease, QueueError, QueueErrorKind, RunState, ServerTime,
-    ShardCounts, ShardFailure, ShardState, Snapshot, WorkerInfo,
+    ShardCounts, ShardFailure, ShardState, Snapshot,
 };
 
 /// The most items, failures or attempts that an answer may tell of: sums of thousands of them fit 64 bits.
@@ -63,22 +64,29 @@ impl Fields {
             .map_err(|_| not_understood(self.operation, &format!("{:?} is out of place", excerpt(&text))))
     }
 
-    /// The next field in the form of `T`, or nothing where it is empty.
-    fn optional<T: FromStr>(&mut self) -> Result<Option<T>, QueueError> {
-        let text = self.text()?;
-        if text.is_empty() {
-            return Ok(None);
-        }
-        let parsed = text.parse();
-        parsed
-            .map(Some)
-            .map_err(|_| not_understood(self.operation, &format!("{:?} is out of place", excerpt(&text))))
-    }
-
     /// The next field as a list.
     pub(super) fn list(&mut self) -> Result<Fields, QueueError> {
         let value = self.values.next().ok_or_else(|| not_understood(self.operation, "it ends too early"))?;
         Self::new(self.operation, value)
+    }
+
+    /// The next field as a list of so many texts with spaces between them, of which only the last may have spaces.
+    fn words(&mut self, count: usize) -> Result<Fields, QueueError> {
+        let text = self.text()?;
+        let words = text.splitn(count, ' ').map(|word| Value::BulkString(word.as_bytes().to_vec()));
+        Ok(Self { operation: self.operation, values: words.collect::<Vec<_>>().into_iter() })
+    }
+
+    /// The rest as names, each with a value that `read` takes.
+    fn by_name<T>(
+        mut self,
+        read: impl Fn(&mut Self) -> Result<T, QueueError>,
+    ) -> Result<HashMap<String, T>, QueueError> {
+        let mut values = HashMap::new();
+        while !self.is_empty() {
+            values.insert(self.text()?, read(&mut self)?);
+        }
+        Ok(values)
     }
 
     fn time(&mut self) -> Result<ServerTime, QueueError> {
@@ -280,11 +288,17 @@ pub(super) fn stored(value: Value) -> Result<Option<Stored>, QueueError> {
     }
     let mut workers = answer.list()?;
     while !workers.is_empty() {
-        stored.workers.push(stored_worker(&mut workers.list()?)?);
+        stored.workers.push(stored_worker(&mut workers)?);
+    }
+    let items = answer.list()?.by_name(Fields::count)?;
+    let failures = answer.list()?.by_name(Fields::parsed)?;
+    for worker in &mut stored.workers {
+        worker.items_done = items.get(&worker.id.0).copied().unwrap_or(0);
+        worker.host_failures = failures.get(&worker.id.0).copied().unwrap_or(0);
     }
     let mut leases = answer.list()?;
     while !leases.is_empty() {
-        stored.leases.push(stored_lease(&mut leases.list()?)?);
+        stored.leases.push(stored_lease(&mut leases)?);
     }
     let mut failures = answer.list()?;
     while !failures.is_empty() {
@@ -293,30 +307,26 @@ pub(super) fn stored(value: Value) -> Result<Option<Stored>, QueueError> {
     Ok(Some(stored))
 }
 
+/// The next entry of `workers`. One that says of itself what is not understood is shown without it: it must
+/// not hide the others.
 fn stored_worker(fields: &mut Fields) -> Result<StoredWorker, QueueError> {
-    Ok(StoredWorker {
-        id: WorkerId(fields.text()?),
-        last_seen: fields.time()?,
-        info: WorkerInfo {
-            host: fields.text()?,
-            device: fields.text()?,
-            version: fields.text()?,
-            memory: fields.parsed()?,
-            busy_percent: fields.optional()?,
-            instance: fields.text()?,
-        },
-        items_done: fields.count()?,
-        host_failures: fields.parsed()?,
-    })
+    let id = WorkerId(fields.text()?);
+    let mut said = fields.words(2)?;
+    let last_seen = said.time()?;
+    let info = serde_json::from_str(&said.text()?).unwrap_or_default();
+    Ok(StoredWorker { id, last_seen, info, items_done: 0, host_failures: 0 })
 }
 
+/// The next entry of `leases`.
 fn stored_lease(fields: &mut Fields) -> Result<StoredLease, QueueError> {
+    let shard = fields.parsed()?;
+    let mut shown = fields.words(4)?;
     Ok(StoredLease {
-        shard: fields.parsed()?,
-        worker: WorkerId(fields.text()?),
-        attempt: fields.parsed()?,
-        expires_at: fields.time()?,
-        items_done: fields.count()?,
+        shard,
+        attempt: shown.parsed()?,
+        expires_at: shown.time()?,
+        items_done: shown.count()?,
+        worker: WorkerId(shown.text()?),
     })
 }
 
@@ -339,6 +349,7 @@ pub(super) fn duration_argument(duration: std::time::Duration) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::WorkerInfo;
     use super::*;
 
     fn list(fields: &[&str]) -> Vec<Value> {
@@ -390,15 +401,34 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_that_says_nonsense_hides_no_other() {
+        let run = list(&["running", "9", "1", "0", "0", "0", "3", "0", "0", "0", "0", "0"]);
+        let said = r#"5 {"host": "a box", "device": "CPU", "version": "1"}"#;
+        let lists = [
+            run,
+            vec![],
+            list(&["a b", said, "c", "7 {"]),
+            list(&["a b", "12", "nobody", "3"]),
+            list(&["c", "2"]),
+            list(&["000001", "2 8 4 a b"]),
+            vec![],
+        ];
+        let snapshot = snapshot(Value::Array(lists.map(Value::Array).to_vec())).unwrap().unwrap();
+        let [c, a] = snapshot.workers.as_slice() else { panic!("{snapshot:?}") };
+        assert_eq!((c.id.0.as_str(), c.info == WorkerInfo::default(), c.host_failures), ("c", true, 2));
+        assert_eq!((a.info.host.as_str(), a.items_done, a.items_in_flight, a.leases), ("a box", 12, 4, 1));
+    }
+
+    #[test]
     fn sums_over_a_snapshot_do_not_overflow() {
         let most = LARGEST_COUNT.to_string();
         let run = ["running", "1", "1", &most, &most, &most, "3", &most, &most, &most, &most, &most];
-        let lease = |items: &str| Value::Array(list(&["000001", "w", "1", "1", items]));
         let answer = |items: &str| {
-            let leases = Value::Array(vec![lease(items), lease(items)]);
+            let lease = format!("1 1 {items} w");
+            let leases = Value::Array(list(&["000001", &lease, "000002", &lease]));
             let minutes = Value::Array(list(&["0", &most, "1", &most]));
             let (none, run) = (Value::Array(vec![]), Value::Array(list(&run)));
-            snapshot(Value::Array(vec![run, minutes, none.clone(), leases, none]))
+            snapshot(Value::Array(vec![run, minutes, none.clone(), none.clone(), none.clone(), leases, none]))
         };
         assert_eq!(answer(&most).unwrap().unwrap().items_in_flight, 2 * LARGEST_COUNT);
         assert!(answer(&u64::MAX.to_string()).is_err());
