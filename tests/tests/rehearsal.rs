@@ -5,6 +5,7 @@
 use serde_json::Value;
 use tempfile::TempDir;
 use tests::program::Program;
+use tests::rehearsal::fleet::{Fleet, Outcome};
 use tests::rehearsal::{Form, Truth, floors, make};
 use tests::s3::S3Server;
 
@@ -132,4 +133,13 @@ fn a_merge_to_s3_is_the_file_and_a_failed_one_leaves_nothing_behind() {
     assert_eq!(get("/fleet/out/e.npz").0, 404);
     let uploads = String::from_utf8(get("/fleet?uploads").1).unwrap();
     assert!(uploads.contains("ListMultipartUploadsResult") && !uploads.contains("<UploadId>"), "{uploads}");
+}
+
+#[test]
+fn a_fleet_of_processes_gives_the_rows_that_were_made() {
+    let (folder, truth) = rehearsal(Form::Zip);
+    let python = tests::s3::python();
+    let fleet = Fleet { folder: folder.path().to_owned(), workers: 3, dim: 64, python };
+    let Some(outcome) = fleet.run().unwrap() else { return };
+    assert_eq!(outcome, Outcome::of(&truth, 64));
 }

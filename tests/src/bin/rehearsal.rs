@@ -1,18 +1,25 @@
 //! Makes a rehearsal of the real job, and measures the stages on it: `infra/bench/stages`.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use tests::rehearsal::fleet::{Fleet, Outcome};
 use tests::rehearsal::size::FULL_ITEMS;
 use tests::rehearsal::stages::Stages;
-use tests::rehearsal::{Form, floors, make};
+use tests::rehearsal::{Form, Truth, floors, make};
+
+/// Components of a vector of the 8B.
+const DIM: u64 = 4096;
 
 const USAGE: &str = "rehearsal --dir D [--items N] [--zip]     makes D/items, D/images (or D/images.zip) and D/truth.json
+rehearsal --dir D --fleet N               takes it through Redis and N workers to a verified npz of 4096 components
 rehearsal --dir D --stages [--repeat N]   measures check, plan, merge and verify there, each beside its floor";
 
 /// What to do.
 enum Task {
     Make,
+    Fleet(usize),
     Stages,
     FloorOfCheck,
 }
@@ -35,6 +42,7 @@ fn main() -> ExitCode {
             make(&arguments.folder, arguments.items, arguments.form).map(|truth| println!("{truth:#?}"))
         }
         Task::FloorOfCheck => floors::check(&arguments.folder).map(|seen| println!("{seen:?}")),
+        Task::Fleet(workers) => fleet(&arguments.folder, workers),
         Task::Stages => {
             let python = tests::s3::python();
             Stages { folder: arguments.folder.clone(), repeat: arguments.repeat, python }.run()
@@ -49,6 +57,19 @@ fn main() -> ExitCode {
     }
 }
 
+/// What comes out must be what the generator has counted.
+fn fleet(folder: &Path, workers: usize) -> io::Result<()> {
+    let truth: Truth = serde_json::from_slice(&std::fs::read(folder.join("truth.json"))?)?;
+    let fleet = Fleet { folder: folder.to_owned(), workers, dim: DIM, python: tests::s3::python() };
+    let expected = Outcome::of(&truth, DIM);
+    match fleet.run()? {
+        Some(outcome) if outcome == expected => println!("as the generator says: {outcome:?}"),
+        Some(outcome) => return Err(io::Error::other(format!("{outcome:?} came out, not {expected:?}"))),
+        None => println!("not compared with what the generator has counted"),
+    }
+    Ok(())
+}
+
 fn parse() -> Option<Arguments> {
     let mut folder = None;
     let (mut items, mut form, mut repeat, mut task) = (FULL_ITEMS, Form::Folders, 3, Task::Make);
@@ -59,6 +80,7 @@ fn parse() -> Option<Arguments> {
             "--items" => items = words.next()?.parse().ok().filter(|items| *items > 0)?,
             "--repeat" => repeat = words.next()?.parse().ok()?,
             "--zip" => form = Form::Zip,
+            "--fleet" => task = Task::Fleet(words.next()?.parse().ok().filter(|workers| *workers > 0)?),
             "--stages" => task = Task::Stages,
             "--floor-of-check" => task = Task::FloorOfCheck,
             _ => return None,

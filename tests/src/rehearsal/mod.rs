@@ -12,11 +12,15 @@
 //! | [`text`] | what an item says |
 //! | [`pictures`] | small valid image files, no two alike |
 //! | [`write`] | the files on disk |
+//! | [`fleet`] | from its files to a verified npz, by a fleet of worker processes |
 //! | [`stages`] | every stage against its floor on the same disk |
+//! | [`process`] | how long a program takes, and how much memory |
 
+pub mod fleet;
 pub mod floors;
 pub mod layout;
 pub mod pictures;
+pub mod process;
 pub mod size;
 pub mod stages;
 pub mod text;

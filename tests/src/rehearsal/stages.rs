@@ -11,10 +11,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
-/// The pause between two looks at a process's memory.
-const LOOK: Duration = Duration::from_millis(5);
+use super::process::{Run, measure as measure_command};
 
 /// numpy's own way, on the disk in the end as ours is.
 const NUMPY: &str = "
@@ -37,14 +35,6 @@ pub struct Stages {
     pub repeat: usize,
     /// The Python that has numpy.
     pub python: String,
-}
-
-/// One run of a program.
-#[derive(Debug, Clone, Copy)]
-struct Run {
-    seconds: f64,
-    /// The peak of its resident memory, in bytes.
-    peak: u64,
 }
 
 impl Stages {
@@ -151,7 +141,7 @@ impl Stages {
         println!(
             "| {name} | {floor:.2} s | {seconds:.2} s | {:.2} | {:.0} MiB |",
             seconds / floor,
-            peak as f64 / f64::from(1 << 20)
+            Run { seconds, peak }.mebibytes()
         );
         Ok(())
     }
@@ -176,38 +166,7 @@ fn shell(script: &str, written: &[&str]) -> io::Result<Run> {
     Ok(run)
 }
 
-/// Runs a program to its end. It must succeed.
+/// Runs a program to its end, without its standard output.
 fn measure(program: &Path, arguments: &[String]) -> io::Result<Run> {
-    let started = Instant::now();
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    let mut peak = 0;
-    let status = loop {
-        // The kernel keeps the peak itself, so that the last look before the end has it.
-        peak = peak.max(peak_of(child.id()));
-        if let Some(status) = child.try_wait()? {
-            break status;
-        }
-        std::thread::sleep(LOOK);
-    };
-    let seconds = started.elapsed().as_secs_f64();
-    if status.success() {
-        return Ok(Run { seconds, peak });
-    }
-    let said = child.stderr.take().map(io::read_to_string).transpose()?.unwrap_or_default();
-    Err(io::Error::other(format!(
-        "{} {} ended with {status}: {said}",
-        program.display(),
-        arguments.join(" ")
-    )))
-}
-
-fn peak_of(process: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|line| line.trim().trim_end_matches(" kB").trim().parse::<u64>().ok()).unwrap_or(0) * 1024
+    measure_command(Command::new(program).args(arguments).stdout(Stdio::null()))
 }
