@@ -131,7 +131,6 @@ impl Fleet {
             return Ok(None);
         }
         let seen: Value = serde_json::from_slice(&said.stdout)?;
-        println!("numpy reads {seen}");
         let number = |pointer: &str| seen.pointer(pointer).and_then(Value::as_u64).unwrap_or_default();
         let outcome = Outcome {
             rows: number("/shape/0"),
