@@ -46,7 +46,9 @@ pub fn measure_all(commands: &mut [Command]) -> io::Result<Vec<Run>> {
                 Some(status) if status.success() => runs[at].seconds = started.elapsed().as_secs_f64(),
                 Some(status) => {
                     let said = complaint(&mut children[at])?;
-                    children.iter_mut().for_each(|child| drop(child.kill()));
+                    for child in &mut children {
+                        let _ = child.kill();
+                    }
                     return Err(io::Error::other(format!(
                         "{} ended with {status}: {said}",
                         line(&commands[at])
