@@ -145,9 +145,10 @@ fn a_batch_gives_what_its_items_give_alone() {
     assert!(items.len() > 30);
     let together = embedder.embed(&items).unwrap();
     assert_eq!(together, embedder.embed(&items).unwrap(), "the same batch gives the same bytes");
-    for (item, row) in items.iter().zip(&together) {
+    for (number, (item, row)) in items.iter().zip(&together).enumerate() {
         let alone = embedder.embed(std::slice::from_ref(item)).unwrap().remove(0);
-        assert!(max_difference(&alone, row) <= BATCHED);
+        let difference = max_difference(&alone, row);
+        assert!(difference <= BATCHED, "item {number}: {difference}");
     }
     let mut backwards = items.clone();
     backwards.reverse();

@@ -58,14 +58,29 @@ pub fn linear_add_twin(
     residual + linear_twin(x, weight, bias.map_or(After::Nothing, After::Bias))?
 }
 
+/// How many rows gemm must see to sum a row of a product as it sums it among any number of others. It sums a single row
+/// and products of up to 256 values in vectors, others one after the other, and cuts long sums elsewhere where neither
+/// rows nor columns are more than 64 (`gemm_common::gemm::gemm_basic_generic`).
+fn least_rows(output: usize) -> usize {
+    let not_in_vectors = 256 / output.max(1) + 1;
+    not_in_vectors.max(if output <= 64 { 65 } else { 2 })
+}
+
 /// `x Wᵀ`. A CPU has no product of bf16: there both sides are widened, which is exact, and the sum in
 /// f32 is rounded once, as a GPU does it.
 fn product(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    if x.device().is_cpu() && x.dtype() == DType::BF16 {
-        let wide = x.to_dtype(DType::F32)?.matmul(&weight.to_dtype(DType::F32)?.t()?)?;
-        return wide.to_dtype(DType::BF16);
+    if !x.device().is_cpu() {
+        return x.matmul(&weight.t()?);
     }
-    x.matmul(&weight.t()?)
+    if x.dtype() == DType::BF16 {
+        return product(&x.to_dtype(DType::F32)?, &weight.to_dtype(DType::F32)?)?.to_dtype(DType::BF16);
+    }
+    // Rows of zeros beside few, so that a row gives the same bits alone and in a batch.
+    let (rows, least) = (x.dim(0)?, least_rows(weight.dim(0)?));
+    if rows >= least {
+        return x.matmul(&weight.t()?);
+    }
+    x.pad_with_zeros(0, 0, least - rows)?.matmul(&weight.t()?)?.narrow(0, 0, rows)
 }
 
 #[cfg(feature = "cuda")]
@@ -93,4 +108,28 @@ fn multiply(
     };
     let product = Product { dtype: x.dtype(), rows, input, output, epilogue, accumulate };
     gpu.multiply(&product, gpu.address(x)?, gpu.address(weight)?, bias, gpu.address(y)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device, Tensor};
+
+    use super::product;
+
+    #[test]
+    fn a_row_gives_the_same_bits_alone_and_among_others() {
+        for (input, output) in [(64, 64), (1536, 64), (256, 192), (1536, 300), (3000, 2), (4096, 1024)] {
+            let draw = |rows| Tensor::randn(0f32, 1.0, (rows, input), &Device::Cpu).unwrap();
+            let (x, weight) = (draw(200), draw(output));
+            for dtype in [DType::F32, DType::BF16] {
+                let (x, weight) = (x.to_dtype(dtype).unwrap(), weight.to_dtype(dtype).unwrap());
+                let bits = |y: Tensor| y.to_dtype(DType::F32).unwrap().to_vec2::<f32>().unwrap();
+                let all = bits(product(&x, &weight).unwrap());
+                for rows in [1, 2, 4, 5, 64, 65] {
+                    let some = bits(product(&x.narrow(0, 7, rows).unwrap(), &weight).unwrap());
+                    assert!(some == all[7..7 + rows], "{rows} rows, {input} to {output}, {dtype:?}");
+                }
+            }
+        }
+    }
 }
