@@ -96,6 +96,32 @@ async fn forget_leaves_no_key_and_can_be_cut_short() {
     assert_eq!(lease(&other, "a", 5).await.len(), 5, "another run is left alone");
 }
 
+/// Workers of the library before this one were a set and a hash each.
+#[tokio::test]
+async fn a_run_of_the_library_before_goes_on_and_can_be_forgotten() {
+    let Some(server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let queue = server.loaded_queue("older").await;
+    queue.add(&QueueSettings::default(), &shards(3)).await.unwrap();
+    let held = lease(&queue, "a", 1).await.remove(0);
+    for command in [
+        "DEL fleet:{older}:seen fleet:{older}:leases fleet:{older}:granted",
+        "ZADD fleet:{older}:workers 1000000 a 1000000 gone",
+        "HSET fleet:{older}:worker:a host box granted_nonce n",
+        "HSET fleet:{older}:worker:gone host box",
+    ] {
+        run_raw(&mut server.raw(), command);
+    }
+    assert_eq!(lease(&queue, "b", 1).await.len(), 1);
+    queue.complete(&worker("a"), held.shard, held.token, &part(held.shard)).await.unwrap();
+    let snapshot = queue.snapshot().await.unwrap().unwrap();
+    assert_eq!((snapshot.shards.done, snapshot.shards.leased, snapshot.workers.len()), (1, 1, 1));
+    queue.forget().await.unwrap();
+    let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut server.raw()).unwrap();
+    assert_eq!(keys, [""; 0]);
+}
+
 /// While shards are being added in batches, the first ones are not taken for all there are.
 #[tokio::test]
 async fn nothing_is_finished_before_all_is_added() {

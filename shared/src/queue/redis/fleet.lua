@@ -15,7 +15,7 @@ Keys. Every call names one key, `fleet:{RUN}:run`; all others share its prefix a
   dead           zset    scored by id
   shard:ID       hash    one shard (fields below)
   leases         hash    by shard what is shown of its lease: attempt, expires_at, items_done, worker
-  workers        hash    by worker when it was last seen and what it says of itself, as JSON
+  seen           hash    by worker when it was last seen and what it says of itself, as JSON
   worker_items   hash    by worker the items of the shards it finished
   host_failures  hash    by worker the failures that were its machine's
   granted        hash    by worker the nonce of its last claim that was given leases
@@ -33,7 +33,8 @@ Fields of a shard.
   last ending    ended_token, ended_by: how the last lease was ended by its worker
 
 What is told of workers and leases lies in one hash each: `snapshot` hands them over as they are, one command
-a hash, however many workers there are. A hash a worker would cost it ten times as much.
+a hash, however many workers there are. A hash a worker would cost it ten times as much. The library fleet_v3 kept
+a set `workers` and a hash `worker:ID` of each: a run that it began goes on, and `forget` takes them along.
 
 Invariants.
   1. A shard stands in the set of its state and in no other; a done one stands in none of the four.
@@ -123,7 +124,7 @@ local function keys_of(run_key)
     delayed = prefix .. 'delayed',
     dead = prefix .. 'dead',
     leases = prefix .. 'leases',
-    workers = prefix .. 'workers',
+    seen = prefix .. 'seen',
     worker_items = prefix .. 'worker_items',
     host_failures = prefix .. 'host_failures',
     granted = prefix .. 'granted',
@@ -131,6 +132,8 @@ local function keys_of(run_key)
     events = prefix .. 'events',
     shard = function(id) return prefix .. 'shard:' .. id end,
     held = function(id) return prefix .. 'held:' .. id end,
+    workers_of_v3 = prefix .. 'workers',
+    worker_of_v3 = function(id) return prefix .. 'worker:' .. id end,
   }
 end
 
@@ -184,7 +187,7 @@ local function count_items(run, items)
 end
 
 local function touch_worker(run, worker, info)
-  redis.call('HSET', run.keys.workers, worker, whole(run.now) .. ' ' .. info)
+  redis.call('HSET', run.keys.seen, worker, whole(run.now) .. ' ' .. info)
 end
 
 -- The field of a worker in a hash of one field each; nil where it has none.
@@ -194,7 +197,7 @@ end
 
 -- The name of the worker's machine, as it said when it was last seen.
 local function host_of(run, worker)
-  local stored = of_worker(run.keys.workers, worker)
+  local stored = of_worker(run.keys.seen, worker)
   return stored and cjson.decode(string.match(stored, '^%d+ (.*)$')).host or ''
 end
 
@@ -858,7 +861,7 @@ end
 -- first line keeps it from forgetting a run.
 local function forget(keys, args)
   keys = keys_of(keys[1])
-  local workers = redis.call('HRANDFIELD', keys.workers, SHARDS_PER_STEP)
+  local workers = redis.call('HRANDFIELD', keys.seen, SHARDS_PER_STEP)
   redis.call('HSET', keys.run, 'forgetting', '1')
   for _, id in ipairs(redis.call('ZRANGE', keys.shards, 0, SHARDS_PER_STEP - 1)) do
     redis.call('DEL', keys.shard(id))
@@ -866,9 +869,14 @@ local function forget(keys, args)
   end
   for _, worker in ipairs(workers) do
     redis.call('DEL', keys.held(worker))
-    redis.call('HDEL', keys.workers, worker)
+    redis.call('HDEL', keys.seen, worker)
   end
-  local left = redis.call('ZCARD', keys.shards) + redis.call('HLEN', keys.workers)
+  for _, worker in ipairs(redis.call('ZRANGE', keys.workers_of_v3, 0, SHARDS_PER_STEP - 1)) do
+    redis.call('DEL', keys.held(worker), keys.worker_of_v3(worker))
+    redis.call('ZREM', keys.workers_of_v3, worker)
+  end
+  local left = redis.call('ZCARD', keys.shards) + redis.call('HLEN', keys.seen)
+    + redis.call('ZCARD', keys.workers_of_v3)
   if left == 0 then
     redis.call('DEL', keys.pending, keys.leased, keys.delayed, keys.dead, keys.leases, keys.worker_items,
       keys.host_failures, keys.granted, keys.minutes, keys.events, keys.run)
@@ -922,7 +930,7 @@ local function snapshot(keys, args)
     whole(counts.done), whole(counts.dead),
   }
   local reply = {fields}
-  for _, key in ipairs({'minutes', 'workers', 'worker_items', 'host_failures', 'leases'}) do
+  for _, key in ipairs({'minutes', 'seen', 'worker_items', 'host_failures', 'leases'}) do
     reply[#reply + 1] = redis.call('HGETALL', run.keys[key])
   end
   reply[#reply + 1] = failures
