@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use shared::ids::RunId;
-use shared::plan::{find_run, read_plan, read_shards};
+use shared::plan::{Plan, find_run, read_plan, read_shards};
 use shared::queue::redis::{RedisOptions, RedisQueue};
 use shared::settings::QueueAddress;
 use shared::store::Store;
@@ -17,10 +17,20 @@ pub async fn run_of(store: &Store, named: Option<RunId>) -> Result<RunId, Failur
     find_run(store, named).await.map_err(|error| Failure::new(error.exit_code(), error))
 }
 
+/// The plan of a run, without its shards: what costs the same whatever their number.
+pub async fn plan_of(store: &Store, named: Option<RunId>) -> Result<Plan, Failure> {
+    let run = run_of(store, named).await?;
+    read_plan(store, &run).await.map_err(|error| Failure::new(error.exit_code(), error))
+}
+
 /// A planned run: its plan and its shards.
 pub async fn planned_run(store: Store, named: Option<RunId>) -> Result<Run, Failure> {
-    let run = run_of(&store, named).await?;
-    let plan = read_plan(&store, &run).await.map_err(|error| Failure::new(error.exit_code(), error))?;
+    let plan = plan_of(&store, named).await?;
+    run_with_shards(store, plan).await
+}
+
+/// The run of a plan.
+pub async fn run_with_shards(store: Store, plan: Plan) -> Result<Run, Failure> {
     let shards = read_shards(&store, &plan).await.map_err(|error| Failure::new(error.exit_code(), error))?;
     Run::new(store, plan, shards).map_err(|error| Failure::new(error.exit_code(), error))
 }

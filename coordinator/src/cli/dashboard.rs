@@ -52,7 +52,7 @@ pub async fn dashboard(args: DashboardArgs, file: &FileSettings) -> Result<ExitC
     let is_short = token.as_ref().is_some_and(Token::is_short);
     let access = Access::new(args.listen, token)?;
     let look = Look::open(args.store.open(file)?, args.store.run(file), args.queue.address(file)?).await?;
-    let run = look.run().plan.run.clone();
+    let run = look.plan().run.clone();
     let listener = TcpListener::bind(args.listen).await.map_err(|error| {
         Failure::new(
             ExitCode::Unexpected,

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::args::{QueueArgs, StoreArgs};
 use crate::failure::Failure;
 use crate::status::look::Look;
+use crate::status::words::Stage;
 use crate::status::{Status, text};
 use crate::terminal::{self, Ended};
 use crate::watch::feed::Feed;
@@ -54,7 +55,7 @@ pub async fn status(
     loop {
         let status = look.take().await?;
         print(&status, &args)?;
-        let over = status.shards.done == status.shards.total();
+        let over = Stage::of(&status) == Stage::Finished;
         if !args.watch || over || stop.is_cancelled() {
             return Ok(ExitCode::Done);
         }

@@ -1,17 +1,20 @@
 //! Looks at a run: at its queue, or where that is away at the store.
+//!
+//! A look at the queue costs O(workers): the shards are read when the store is to tell, or somebody wants to know of each.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use shared::ids::RunId;
+use shared::plan::Plan;
 use shared::queue::redis::RedisQueue;
 use shared::queue::{Queue as _, Snapshot};
 use shared::settings::QueueAddress;
 use shared::store::Store;
 
 use super::{Status, from_queue, from_store};
-use crate::context::{planned_run, queue_for_a_look};
+use crate::context::{plan_of, queue_for_a_look, run_with_shards};
 use crate::failure::Failure;
 use crate::fleet::journal::Record;
 use crate::fleet::view::{Cost, Seen, view};
@@ -21,9 +24,14 @@ use crate::merge::Run;
 /// not made again.
 const REST: u32 = 10;
 
+/// How long a look waits for news of rented boxes where the queue has answered.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// What is looked at. The connection to the queue is kept from one look to the next.
 pub struct Look {
-    run: Arc<Run>,
+    store: Store,
+    plan: Plan,
+    run: Option<Arc<Run>>,
     address: Option<QueueAddress>,
     queue: Option<Arc<RedisQueue>>,
     fleet: Record,
@@ -43,32 +51,44 @@ impl Look {
         named: Option<RunId>,
         address: Option<QueueAddress>,
     ) -> Result<Self, Failure> {
-        let run = planned_run(store, named).await?;
-        let fleet = Record::open(&run.store, &run.plan.run).await?;
-        Ok(Self { run: Arc::new(run), address, queue: None, fleet, from_store: None })
+        let plan = plan_of(&store, named).await?;
+        let fleet = Record::open(&store, &plan.run).await?;
+        Ok(Self { store, plan, run: None, address, queue: None, fleet, from_store: None })
     }
 
-    /// The run.
-    pub fn run(&self) -> &Arc<Run> {
-        &self.run
+    /// The plan.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The run with its shards, which are read once.
+    pub async fn run(&mut self) -> Result<Arc<Run>, Failure> {
+        if let Some(run) = &self.run {
+            return Ok(Arc::clone(run));
+        }
+        let run = Arc::new(run_with_shards(self.store.clone(), self.plan.clone()).await?);
+        self.run = Some(Arc::clone(&run));
+        Ok(run)
     }
 
     /// The queue, where one is named. Nothing is sent to it yet.
     pub fn queue(&mut self) -> Result<Option<Arc<RedisQueue>>, Failure> {
         if let (None, Some(address)) = (&self.queue, &self.address) {
-            self.queue = Some(Arc::new(queue_for_a_look(address, &self.run.plan.run)?));
+            self.queue = Some(Arc::new(queue_for_a_look(address, &self.plan.run)?));
         }
         Ok(self.queue.clone())
     }
 
-    /// The run as it stands. Fails where the store does.
+    /// The run as it stands. Fails where neither the queue nor the store tells.
     pub async fn take(&mut self) -> Result<Status, Failure> {
-        self.fleet.read_on().await?;
-        let note = match self.ask().await {
+        let asked = self.ask().await;
+        let boxes = self.read_on_of_boxes().await;
+        let note = match asked {
             Ok(Some(snapshot)) => {
                 self.from_store = None;
                 let cost = self.cost(Some(&snapshot));
-                return Ok(Status { cost, ..from_queue(&self.run.plan, snapshot) });
+                let notes = boxes.into_iter().collect();
+                return Ok(Status { cost, notes, ..from_queue(&self.plan, snapshot) });
             }
             Ok(None) if self.address.is_none() => None,
             Ok(None) => Some(
@@ -92,12 +112,21 @@ impl Look {
         }
     }
 
+    /// What was written of rented boxes since; otherwise why that is not known.
+    async fn read_on_of_boxes(&mut self) -> Option<String> {
+        match tokio::time::timeout(PATIENCE, self.fleet.read_on()).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(format!("rented boxes as last known: {error}")),
+            Err(_) => Some("rented boxes as last known: the store does not answer".to_owned()),
+        }
+    }
+
     async fn ask_store(&mut self) -> Result<Status, Failure> {
         let started = Instant::now();
         if let Some(last) = self.from_store.as_ref().filter(|last| started < last.not_before) {
             return Ok(last.status.clone());
         }
-        let status = from_store(&self.run).await?;
+        let status = from_store(&*self.run().await?).await?;
         let rest = (started.elapsed() * REST).max(Duration::from_secs(1));
         self.from_store = Some(FromStore { status: status.clone(), not_before: Instant::now() + rest });
         Ok(status)
@@ -105,7 +134,7 @@ impl Look {
 
     /// What rented boxes cost, where there ever were any.
     fn cost(&self, snapshot: Option<&Snapshot>) -> Option<Cost> {
-        let seen = Seen { run: &self.run.plan.run, snapshot, items: None, now: Timestamp::now() };
+        let seen = Seen { run: &self.plan.run, snapshot, items: None, now: Timestamp::now() };
         (!self.fleet.is_empty()).then(|| view(self.fleet.fleet(), seen).cost)
     }
 }

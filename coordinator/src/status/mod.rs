@@ -52,7 +52,7 @@ pub struct Status {
     pub items_in_flight: u64,
     /// Items a second over the last minutes; unknown from the store.
     pub items_per_second: Option<f64>,
-    /// Seconds to the end at that rate.
+    /// Seconds to the end at that rate, while shards are handed out.
     pub eta_seconds: Option<f64>,
     /// Workers seen.
     pub workers: Vec<WorkerSnapshot>,
@@ -68,24 +68,27 @@ pub struct Status {
     pub notes: Vec<String>,
 }
 
-/// From a snapshot of the queue.
+/// From a snapshot of the queue. How much there is of everything is the plan's word: a queue that is being filled
+/// again knows a part of the shards, and would be finished too soon.
 pub fn from_queue(plan: &Plan, snapshot: Snapshot) -> Status {
     let rate = snapshot.items_per_second;
     let settled = snapshot.items_done + snapshot.items_failed + snapshot.items_in_flight;
-    let left = snapshot.items_total.saturating_sub(settled);
+    let left = plan.counts.items.saturating_sub(settled);
     let eta_seconds = match left {
         0 => Some(0.0),
-        _ if rate > 0.0 => Some(left as f64 / rate),
+        _ if rate > 0.0 && snapshot.state == RunState::Running => Some(left as f64 / rate),
         _ => None,
     };
+    let mut shards = snapshot.shards;
+    shards.pending += plan.counts.shards.saturating_sub(shards.total());
     Status {
         run: plan.run.clone(),
         source: Source::Queue,
         model: plan.model.name.clone(),
         dim: plan.embedding.dim,
         state: Some(snapshot.state),
-        shards: snapshot.shards,
-        items_total: snapshot.items_total,
+        shards,
+        items_total: plan.counts.items,
         items_done: snapshot.items_done,
         items_failed: snapshot.items_failed,
         items_in_flight: snapshot.items_in_flight,
@@ -130,4 +133,53 @@ pub async fn from_store(run: &Run) -> Result<Status, Failure> {
         cost: None,
         notes: Vec::new(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::words::Stage;
+    use super::*;
+
+    fn snapshot(shards: ShardCounts, state: RunState) -> Snapshot {
+        Snapshot {
+            state,
+            shards,
+            items_total: 8 * shards.total(),
+            items_done: 8 * shards.done,
+            items_failed: 0,
+            items_in_flight: 0,
+            items_per_second: 4.0,
+            workers: Vec::new(),
+            leases: Vec::new(),
+            failures: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_queue_that_is_filled_again_is_not_finished() {
+        let plan = sample::run(4).plan;
+        let half = ShardCounts { done: 2, ..ShardCounts::default() };
+        let status = from_queue(&plan, snapshot(half, RunState::Running));
+        assert_eq!((status.shards.pending, status.shards.total()), (2, 4));
+        assert_eq!(status.items_total, plan.counts.items);
+        assert_eq!(Stage::of(&status), Stage::Running);
+        let whole = ShardCounts { done: 4, ..ShardCounts::default() };
+        assert_eq!(Stage::of(&from_queue(&plan, snapshot(whole, RunState::Paused))), Stage::Finished);
+    }
+
+    #[test]
+    fn a_run_that_hands_out_nothing_has_no_time_left() {
+        let plan = sample::run(4).plan;
+        let left = |state| from_queue(&plan, snapshot(ShardCounts::default(), state)).eta_seconds;
+        assert!(left(RunState::Running).is_some());
+        assert_eq!((left(RunState::Paused), left(RunState::Draining)), (None, None));
+    }
+
+    #[tokio::test]
+    async fn the_store_alone_tells_of_the_end() {
+        let status = from_store(&sample::run(4)).await.unwrap();
+        assert_eq!(Stage::of(&status), Stage::FromStore);
+        let shards = ShardCounts { done: 4, ..ShardCounts::default() };
+        assert_eq!(Stage::of(&Status { shards, ..status }), Stage::Finished);
+    }
 }

@@ -10,7 +10,7 @@ use super::{Source, Status};
 pub enum Stage {
     /// Every shard has a part.
     Finished,
-    /// Known from the store alone.
+    /// Known from the store alone, and not finished.
     FromStore,
     /// Shards are handed out.
     Running,
@@ -24,8 +24,8 @@ impl Stage {
     /// That of a status.
     pub fn of(status: &Status) -> Self {
         match (status.source, status.state) {
+            _ if status.shards.done > 0 && status.shards.done == status.shards.total() => Self::Finished,
             (Source::Store, _) | (_, None) => Self::FromStore,
-            _ if status.shards.done == status.shards.total() => Self::Finished,
             (_, Some(RunState::Running)) => Self::Running,
             (_, Some(RunState::Paused)) => Self::Paused,
             (_, Some(RunState::Draining)) => Self::Draining,
@@ -47,7 +47,7 @@ impl Stage {
     pub fn words(self) -> &'static str {
         match self {
             Self::Finished => "finished",
-            Self::FromStore => "from the store, no queue",
+            Self::FromStore => "from the store",
             Self::Running => "running",
             Self::Paused => "paused",
             Self::Draining => "draining",

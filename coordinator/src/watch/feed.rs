@@ -16,6 +16,7 @@ use super::control::Control;
 use super::done::DoneShards;
 use super::history::History;
 use crate::failure::Failure;
+use crate::merge::Run;
 use crate::status::Status;
 use crate::status::look::Look;
 
@@ -47,8 +48,9 @@ impl Feed {
         let status = look.take().await?;
         // A queue that cannot be opened is told of by every look.
         let control = Control::new(look.queue().unwrap_or_default());
-        let (history, done) = (History::default(), DoneShards::new(Arc::clone(look.run())));
-        let mut watcher = Watcher { look, history, done };
+        let run = look.run().await?;
+        let (history, done) = (History::default(), DoneShards::new(Arc::clone(&run)));
+        let mut watcher = Watcher { look, run, history, done };
         let (seen, _) = watch::channel(Arc::new(watcher.see(status).await));
         let (look_now, stop) = (Arc::new(Notify::new()), CancellationToken::new());
         let task = watcher.go_on(seen.clone(), Arc::clone(&look_now));
@@ -95,6 +97,7 @@ impl Feed {
 
 struct Watcher {
     look: Look,
+    run: Arc<Run>,
     history: History,
     done: DoneShards,
 }
@@ -121,7 +124,7 @@ impl Watcher {
     async fn see(&mut self, status: Status) -> Watched {
         let at = Timestamp::now();
         self.history.record(at.as_millisecond() as f64 / 1e3, &status);
-        let cells: Cells = cells(self.look.run(), self.done.look(status.shards.done).await, &status);
+        let cells: Cells = cells(&self.run, self.done.look(status.shards.done).await, &status);
         Watched {
             at,
             trouble: None,
