@@ -31,6 +31,7 @@ async fn a_fleet_does_each_shard_once() {
     done.sort_unstable();
     assert!(done.iter().copied().eq(0..200), "{done:?}");
     assert!(phases.iter().all(|phase| phase.snapshots.count() > 0));
+    assert_eq!(outcome.at_rest.commands.count(), 20);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,5 @@
-//! The queue at scale, measured: `cargo run -p tests --bin queue-scale -- [--shards 200000] [--workers 2000]
-//! [--seconds 30] [--rounds 3]`. It starts a redis-server of its own and needs as many open files as there
-//! are workers, twice.
+//! The queue at scale, measured: `infra/bench/queue [--shards 200000] [--workers 2000] [--seconds 30] [--rounds 3]`. It
+//! starts a redis-server of its own and needs as many open files as there are workers, twice.
 
 use std::process::ExitCode;
 

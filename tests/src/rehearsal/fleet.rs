@@ -12,17 +12,20 @@ use super::Truth;
 use super::process::{Run, measure, measure_all, peak_of};
 use crate::redis::RedisServer;
 
-/// What numpy finds in the file, as JSON. Only the headers of the vectors are read here; `verify` has read them.
+/// What numpy finds in the file, as JSON. Every row is read, and must be a unit vector; rows that
+/// differ are told by their first components.
 const NUMPY: &str = "
-import json, sys, zipfile, numpy
-from numpy.lib import format
-name = sys.argv[1]
-with numpy.load(name, allow_pickle=False) as file, zipfile.ZipFile(name).open('embeddings.npy') as member:
-    format.read_magic(member)
-    shape = format.read_array_header_1_0(member)[0]
-    ids, counts = file['item_ids'], file['image_counts']
-    print(json.dumps({'shape': shape, 'ids': len(set(ids.tolist())), 'images': int(counts.sum()),
-                      'with_image': int((counts > 0).sum()), 'metadata': json.loads(str(file['metadata'][0]))}))
+import json, sys, numpy
+with numpy.load(sys.argv[1], allow_pickle=False) as file:
+    ids, counts, rows = file['item_ids'], file['image_counts'], file['embeddings']
+    assert rows.dtype == numpy.dtype('<f4') and ids.dtype.kind == 'U' and counts.dtype == numpy.dtype('<i4')
+    steps = [rows[first:first + 4096] for first in range(0, len(rows), 4096)]
+    norms = [numpy.linalg.norm(step.astype(numpy.float64), axis=1) for step in steps]
+    assert all(abs(norm - 1).max() < 1e-6 for norm in norms)
+    vectors = len({row.tobytes() for step in steps for row in step[:, :16]})
+    print(json.dumps({'shape': rows.shape, 'ids': len(set(ids.tolist())), 'images': int(counts.sum()),
+                      'with_image': int((counts > 0).sum()), 'vectors': vectors,
+                      'metadata': json.loads(str(file['metadata'][0]))}))
 ";
 
 /// What to run.
@@ -47,10 +50,18 @@ pub struct Outcome {
     pub dim: u64,
     /// Different ids.
     pub ids: u64,
+    /// Different vectors: the text of every item is its own.
+    pub vectors: u64,
     /// Rows with an image.
     pub with_image: u64,
     /// Images used.
     pub images: u64,
+    /// Rows with only some of their images, by the metadata.
+    pub partial: u64,
+    /// Rows with none of the images that their items name, by the metadata.
+    pub text_only: u64,
+    /// Items without a row, by the metadata.
+    pub failed: u64,
 }
 
 impl Outcome {
@@ -60,8 +71,12 @@ impl Outcome {
             rows: truth.items,
             dim,
             ids: truth.items,
+            vectors: truth.items,
             with_image: truth.marked_found,
             images: truth.images_found,
+            partial: truth.marked_partly,
+            text_only: truth.marked - truth.marked_found,
+            failed: 0,
         }
     }
 }
@@ -125,10 +140,14 @@ impl Fleet {
     }
 
     fn numpy(&self, file: &Path) -> io::Result<Option<Outcome>> {
+        if !has_numpy(&self.python) {
+            println!("skipped: {} has no numpy", self.python);
+            return Ok(None);
+        }
         let said = Command::new(&self.python).args(["-c", NUMPY]).arg(file).output()?;
         if !said.status.success() {
-            println!("skipped: {}", String::from_utf8_lossy(&said.stderr));
-            return Ok(None);
+            let complaint = String::from_utf8_lossy(&said.stderr);
+            return Err(io::Error::other(format!("numpy on {}: {complaint}", file.display())));
         }
         let seen: Value = serde_json::from_slice(&said.stdout)?;
         let number = |pointer: &str| seen.pointer(pointer).and_then(Value::as_u64).unwrap_or_default();
@@ -136,8 +155,12 @@ impl Fleet {
             rows: number("/shape/0"),
             dim: number("/shape/1"),
             ids: number("/ids"),
+            vectors: number("/vectors"),
             with_image: number("/with_image"),
             images: number("/images"),
+            partial: number("/metadata/partial"),
+            text_only: number("/metadata/text_only"),
+            failed: number("/metadata/failed"),
         };
         let told = (number("/metadata/count"), number("/metadata/with_image"));
         if told == (outcome.rows, outcome.with_image) {
@@ -145,6 +168,12 @@ impl Fleet {
         }
         Err(io::Error::other(format!("the metadata tells {told:?} of {outcome:?}")))
     }
+}
+
+/// Whether this Python is there and has numpy.
+pub fn has_numpy(python: &str) -> bool {
+    let asked = Command::new(python).args(["-c", "import numpy"]).stderr(Stdio::null()).status();
+    asked.is_ok_and(|status| status.success())
 }
 
 /// The only run in a store.

@@ -12,6 +12,7 @@
 //! | [`text`] | what an item says |
 //! | [`pictures`] | small valid image files, no two alike |
 //! | [`write`] | the files on disk |
+//! | [`floors`] | the least that `check` can do |
 //! | [`fleet`] | from its files to a verified npz, by a fleet of worker processes |
 //! | [`stages`] | every stage against its floor on the same disk |
 //! | [`process`] | how long a program takes, and how much memory |
@@ -30,7 +31,7 @@ use serde::{Deserialize, Serialize};
 
 pub use write::{Form, make};
 
-/// What a rehearsal holds: counted while it is written, by code that shares nothing with the programs.
+/// What a rehearsal holds: counted while it is written, by code that reads nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Truth {
@@ -42,8 +43,10 @@ pub struct Truth {
     pub item_bytes: u64,
     /// Items marked as having an image.
     pub marked: u64,
-    /// Items with images, all of which are found.
+    /// Items with images that are found.
     pub marked_found: u64,
+    /// Of these, items that name one more, which does not exist.
+    pub marked_partly: u64,
     /// Images that items name.
     pub images_named: u64,
     /// Images that are named and exist.

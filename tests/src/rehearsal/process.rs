@@ -1,6 +1,7 @@
 //! Programs run to their end, with the time they took and the memory they had.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Seek as _, SeekFrom};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -28,14 +29,23 @@ pub fn measure(command: &mut Command) -> io::Result<Run> {
     Ok(measure_all(std::slice::from_mut(command))?[0])
 }
 
-/// Runs programs side by side, each to its end. All must succeed.
+/// Runs programs side by side, each to its end. All must succeed. The caller's own settings are not theirs.
 pub fn measure_all(commands: &mut [Command]) -> io::Result<Vec<Run>> {
     let started = Instant::now();
-    let mut children = Vec::new();
+    let mut children = Children(Vec::new());
+    let mut complaints = Vec::new();
     for command in &mut *commands {
-        let child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn();
-        children.push(child.map_err(|error| io::Error::other(format!("{}: {error}", line(command))))?);
+        let settings = std::env::vars_os().map(|(name, _)| name);
+        for name in settings.filter(|name| name.to_string_lossy().starts_with("FLEET_")) {
+            command.env_remove(name);
+        }
+        // A file and no pipe: nobody reads it before the end.
+        let complaint = tempfile::tempfile()?;
+        let child = command.stdin(Stdio::null()).stderr(complaint.try_clone()?).spawn();
+        children.0.push(child.map_err(|error| io::Error::other(format!("{}: {error}", line(command))))?);
+        complaints.push(complaint);
     }
+    let children = &mut children.0;
     let mut runs = vec![Run { seconds: 0.0, peak: 0 }; children.len()];
     let mut left: Vec<usize> = (0..children.len()).collect();
     while !left.is_empty() {
@@ -45,10 +55,7 @@ pub fn measure_all(commands: &mut [Command]) -> io::Result<Vec<Run>> {
             match children[at].try_wait()? {
                 Some(status) if status.success() => runs[at].seconds = started.elapsed().as_secs_f64(),
                 Some(status) => {
-                    let said = complaint(&mut children[at])?;
-                    for child in &mut children {
-                        let _ = child.kill();
-                    }
+                    let said = read(&mut complaints[at])?;
                     return Err(io::Error::other(format!(
                         "{} ended with {status}: {said}",
                         line(&commands[at])
@@ -69,8 +76,21 @@ pub fn peak_of(process: u32) -> u64 {
     line.and_then(|line| line.trim().trim_end_matches(" kB").trim().parse::<u64>().ok()).unwrap_or(0) * 1024
 }
 
-fn complaint(child: &mut Child) -> io::Result<String> {
-    child.stderr.take().map(io::read_to_string).transpose().map(Option::unwrap_or_default)
+/// Programs that end with this.
+struct Children(Vec<Child>);
+
+impl Drop for Children {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn read(complaint: &mut File) -> io::Result<String> {
+    complaint.seek(SeekFrom::Start(0))?;
+    io::read_to_string(complaint)
 }
 
 fn line(command: &Command) -> String {

@@ -1,5 +1,5 @@
 //! Every stage of the coordinator at full size against its floor: the least that any program can do with the
-//! same bytes on the same disk, in turns with it.
+//! same bytes on the same disk, in turns with it, and held to a gate.
 //!
 //! | stage | floor |
 //! |---|---|
@@ -12,6 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use super::fleet::has_numpy;
 use super::process::{Run, measure as measure_command};
 
 /// numpy's own way, on the disk in the end as ours is.
@@ -26,6 +27,19 @@ with open(sys.argv[2], 'wb') as file:
     os.fsync(file.fileno())
 ";
 
+/// What a merge may take of memory, in MiB.
+const MERGE_MEBIBYTES: f64 = 128.0;
+
+/// What a stage is held to.
+#[derive(Debug, Clone, Copy)]
+struct Gate {
+    stage: &'static str,
+    /// So many times its floor's time at most.
+    ratio: f64,
+    /// So many MiB at most.
+    memory: Option<f64>,
+}
+
 /// What to measure.
 #[derive(Debug, Clone)]
 pub struct Stages {
@@ -38,14 +52,14 @@ pub struct Stages {
 }
 
 impl Stages {
-    /// Measures all stages and prints a line for each.
+    /// Measures all stages and prints a line for each. Fails where one misses its gate.
     pub fn run(&self) -> io::Result<()> {
-        println!("| stage | floor | ours | ratio | peak RSS |\n|---|---|---|---|---|");
-        self.check()?;
-        self.plan()?;
+        println!("| stage | floor | ours | ratio (gate) | peak RSS: floor, ours |\n|---|---|---|---|---|");
+        let mut kept = vec![self.check()?, self.plan()?];
         let parts = self.parts()?;
-        self.merge(&parts)?;
-        self.verify()
+        kept.extend(self.merge(&parts)?);
+        kept.push(self.verify()?);
+        if kept.contains(&false) { Err(io::Error::other("a gate is missed")) } else { Ok(()) }
     }
 
     fn path(&self, name: &str) -> String {
@@ -58,28 +72,28 @@ impl Stages {
         vec!["--items".to_owned(), items, "--images".to_owned(), self.path(images)]
     }
 
-    fn check(&self) -> io::Result<()> {
+    fn check(&self) -> io::Result<bool> {
         let floor = vec!["--dir".to_owned(), self.path(""), "--floor-of-check".to_owned()];
         let ours = [vec!["check".to_owned()], self.input()].concat();
         self.compare(
-            "check",
+            Gate { stage: "check", ratio: 2.0, memory: None },
             || measure(std::env::current_exe()?.as_path(), &floor),
             || measure(&coordinator()?, &ours),
         )
     }
 
-    fn plan(&self) -> io::Result<()> {
+    fn plan(&self) -> io::Result<bool> {
         let (store, tar) = (self.path("store-of-plan"), self.path("floor.tar"));
         let script = format!("cd '{}' && tar -cf '{tar}' items images* && sync '{tar}'", self.path(""));
         let model = ["--model", "hash:4096", "--store", &store].map(str::to_owned);
         let ours = [vec!["plan".to_owned()], self.input(), model.to_vec()].concat();
         self.compare(
-            "plan",
+            Gate { stage: "plan", ratio: 2.0, memory: None },
             || shell(&script, &[&tar]),
             || {
-                let run = measure(&coordinator()?, &ours);
+                let run = measure(&coordinator()?, &ours)?;
                 std::fs::remove_dir_all(&store)?;
-                run
+                Ok(run)
             },
         )
     }
@@ -95,7 +109,7 @@ impl Stages {
         Ok(run.path().join("parts"))
     }
 
-    fn merge(&self, parts: &Path) -> io::Result<()> {
+    fn merge(&self, parts: &Path) -> io::Result<Vec<bool>> {
         let (parts, joined) = (parts.display().to_string(), self.path("floor.bin"));
         let script = format!("cat '{parts}'/* > '{joined}' && sync '{joined}'");
         let out = self.path("e.npz");
@@ -105,51 +119,61 @@ impl Stages {
             std::fs::remove_file(&out)?;
             measure(&coordinator()?, &arguments)
         };
-        self.compare("merge", || shell(&script, &[&joined]), merge)?;
+        let gate = Gate { stage: "merge", ratio: 1.5, memory: Some(MERGE_MEBIBYTES) };
+        let mut kept = vec![self.compare(gate, || shell(&script, &[&joined]), merge)?];
         let other = self.path("numpy.npz");
         let theirs = ["-c", NUMPY, &parts, &other].map(str::to_owned);
-        let has_numpy =
-            Command::new(&self.python).args(["-c", "import numpy"]).stderr(Stdio::null()).status();
-        if !has_numpy.is_ok_and(|status| status.success()) {
+        if !has_numpy(&self.python) {
             println!("skipped: {} has no numpy", self.python);
-            return Ok(());
+            return Ok(kept);
         }
         let numpy = || {
-            let run = measure(Path::new(&self.python), &theirs);
+            let run = measure(Path::new(&self.python), &theirs)?;
             std::fs::remove_file(&other)?;
-            run
+            Ok(run)
         };
-        self.compare("merge to numpy's", numpy, merge)
+        let gate = Gate { stage: "merge to numpy's", ratio: 0.5, memory: Some(MERGE_MEBIBYTES) };
+        kept.push(self.compare(gate, numpy, merge)?);
+        Ok(kept)
     }
 
-    fn verify(&self) -> io::Result<()> {
+    fn verify(&self) -> io::Result<bool> {
         let file = self.path("e.npz");
         let script = format!("cat '{file}' > /dev/null");
         let arguments = ["verify".to_owned(), file];
-        self.compare("verify", || shell(&script, &[]), || measure(&coordinator()?, &arguments))
+        let gate = Gate { stage: "verify", ratio: 3.0, memory: None };
+        self.compare(gate, || shell(&script, &[]), || measure(&coordinator()?, &arguments))
     }
 
-    /// Runs both in turns and prints medians.
+    /// Runs both in turns, prints medians, and tells whether the gate is kept.
     fn compare(
         &self,
-        name: &str,
+        gate: Gate,
         floor: impl Fn() -> io::Result<Run>,
         ours: impl Fn() -> io::Result<Run>,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         let (mut floors, mut runs) = (Vec::new(), Vec::new());
         for _ in 0..self.repeat.max(1) {
             floors.push(floor()?);
             runs.push(ours()?);
         }
         let (floor, seconds) = (median(&floors), median(&runs));
-        let peak = runs.iter().map(|run| run.peak).max().unwrap_or(0);
+        let (ratio, memory) = (seconds / floor, peak(&runs));
+        let Gate { stage, ratio: most, memory: most_memory } = gate;
+        let kept = ratio <= most && most_memory.is_none_or(|most| memory <= most);
         println!(
-            "| {name} | {floor:.2} s | {seconds:.2} s | {:.2} | {:.0} MiB |",
-            seconds / floor,
-            Run { seconds, peak }.mebibytes()
+            "| {stage} | {floor:.2} s | {seconds:.2} s | {ratio:.2} ({most}){} | {:.0} MiB, {memory:.0} MiB{} |",
+            if kept { "" } else { " MISSED" },
+            peak(&floors),
+            most_memory.map(|most| format!(" ({most})")).unwrap_or_default(),
         );
-        Ok(())
+        Ok(kept)
     }
+}
+
+/// The highest of the peaks of some runs, in MiB.
+fn peak(runs: &[Run]) -> f64 {
+    runs.iter().map(Run::mebibytes).fold(0.0, f64::max)
 }
 
 fn median(runs: &[Run]) -> f64 {

@@ -14,6 +14,9 @@ use super::pictures::Pictures;
 use super::size::Size;
 use super::text::{self, SUBJECTS};
 
+/// Of the items whose images are found every so manyth names one more.
+const PARTLY_EVERY: u64 = 50;
+
 /// How images lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
@@ -23,8 +26,13 @@ pub enum Form {
     Zip,
 }
 
-/// Makes `items/`, the images and `truth.json` below a folder.
+/// Makes `items/`, the images and `truth.json` below a folder, which must not have any of them.
 pub fn make(folder: &Path, items: u64, form: Form) -> io::Result<Truth> {
+    for name in ["items", "images", "images.zip", "truth.json"] {
+        if folder.join(name).exists() {
+            return Err(io::Error::other(format!("{name} is there already; name an empty folder")));
+        }
+    }
     let size = Size::of(items);
     fs::create_dir_all(folder.join("items"))?;
     let mut images = ImageWriter::begin(folder, form)?;
@@ -47,6 +55,10 @@ pub fn make(folder: &Path, items: u64, form: Form) -> io::Result<Truth> {
                 }
                 truth.marked_found += 1;
                 truth.images_found += count;
+                if truth.marked_found.is_multiple_of(PARTLY_EVERY) {
+                    truth.marked_partly += 1;
+                    paths.push(Place::lost(item).written(&image_name(item, count, true), item));
+                }
                 paths
             }
         };

@@ -8,11 +8,15 @@ use shared::queue::redis::{RedisOptions, RedisQueue};
 use shared::queue::{NewShard, Queue as _, QueueError, QueueSettings, Snapshot};
 use shared::settings::{QueueAddress, QueueUrl};
 
+use super::command;
 use super::phase::{self, Pace, Phase};
 use super::samples::Samples;
 use super::server;
 use super::worker::SimulatedWorker;
 use crate::redis::RedisServer;
+
+/// The run's name.
+pub const RUN: &str = "scale";
 
 /// Items of a shard.
 pub const ITEMS: u64 = 512;
@@ -78,12 +82,14 @@ pub struct AtRest {
     pub server_milliseconds: f64,
     /// The same of this program, which reads the answer.
     pub asker_milliseconds: f64,
+    /// `coordinator status`, from its start to its end.
+    pub commands: Samples,
 }
 
 /// A queue of the run that all cases use.
 pub fn open(server: &RedisServer) -> Result<Arc<RedisQueue>, QueueError> {
     let address = QueueAddress::from(QueueUrl::from(server.url()));
-    let run: RunId = "scale".parse().unwrap();
+    let run: RunId = RUN.parse().unwrap();
     Ok(Arc::new(RedisQueue::connect(&address, &run, RedisOptions::default())?))
 }
 
@@ -158,7 +164,12 @@ async fn ask_at_rest(server: &RedisServer, status: &RedisQueue) -> Result<AtRest
     let own = server::own_processor_seconds() - own_before;
     let used = server::processor_seconds(server) - server_before;
     let each = |seconds: f64| 1e3 * seconds / SNAPSHOTS_AT_REST as f64;
-    Ok(AtRest { snapshots, server_milliseconds: each(used), asker_milliseconds: each(own) })
+    Ok(AtRest {
+        snapshots,
+        server_milliseconds: each(used),
+        asker_milliseconds: each(own),
+        commands: command::time(server),
+    })
 }
 
 /// The workers, their connections open.

@@ -5,12 +5,14 @@
 //! | `case` | a fleet of a size on a server of its own, and whether its sums are right |
 //! | `phase` | a fleet at work for a while, with somebody who asks for its status beside |
 //! | `worker` | a worker that claims, beats and completes, and embeds nothing |
+//! | `command` | `coordinator status` as a person runs it |
 //! | `overhead` | one worker alone: what the fleet costs a shard |
 //! | `server` | what redis-server says of itself |
 //! | `samples` | durations, percentiles, medians |
 //! | `report` | the table |
 
 pub mod case;
+pub mod command;
 pub mod overhead;
 pub mod phase;
 mod report;
@@ -25,7 +27,7 @@ use shared::queue::QueueError;
 
 use crate::redis::RedisServer;
 use case::Case;
-use report::{Figure, figures, figures_of_overhead, table};
+use report::{Figure, figures, figures_of_overhead, missed, table};
 
 /// Shards of a small run, to show what grows with their number; and those of the overhead.
 const FEW_SHARDS: u64 = 2000;
@@ -53,7 +55,7 @@ impl Default for Options {
     }
 }
 
-/// Measures and prints a table; fails where a shard was done twice or not at all.
+/// Measures and prints a table; fails where a shard was done twice or not at all, or a gate is missed.
 pub async fn run(options: &Options) -> ExitCode {
     let cases = cases(options);
     let mut columns: Vec<(String, Vec<Vec<Figure>>)> =
@@ -73,8 +75,10 @@ pub async fn run(options: &Options) -> ExitCode {
         }
     }
     println!("{}\n", table(&columns));
-    println!("{}", table(&[(format!("one worker, {FEW_SHARDS} shards"), overhead)]));
-    ExitCode::SUCCESS
+    let alone = [(format!("one worker, {FEW_SHARDS} shards"), overhead)];
+    println!("{}", table(&alone));
+    let missed = [missed(&columns), missed(&alone)].concat();
+    if missed.is_empty() { ExitCode::SUCCESS } else { failed(&missed.join("; ")) }
 }
 
 fn failed(failure: &str) -> ExitCode {

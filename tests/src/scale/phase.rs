@@ -41,7 +41,7 @@ pub enum Pace {
 pub struct Phase {
     /// What the workers did.
     pub work: Work,
-    /// What `coordinator status` asks, from the question to the snapshot in its memory.
+    /// What `coordinator status` asks of the queue, from the question to the snapshot in its memory.
     pub snapshots: Samples,
     /// How long the phase took.
     pub took: Duration,
