@@ -64,7 +64,9 @@ impl StoreError {
             }
             _ => format!("cannot {what} {url}"),
         };
-        Self { kind, message, source: Some(Box::new(source)) }
+        // A local folder that lacks a file says the same again, at length.
+        let source = (!is_missing_file(&source)).then(|| source.into());
+        Self { kind, message, source }
     }
 
     /// How a command that meets this failure ends.
@@ -81,6 +83,13 @@ impl StoreError {
     pub fn is_transient(&self) -> bool {
         self.kind == StoreErrorKind::Unreachable
     }
+}
+
+/// Whether the cause of all is a file that is not there.
+fn is_missing_file(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source())
+        .filter_map(|error| error.downcast_ref::<std::io::Error>())
+        .any(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
 
 impl fmt::Display for StoreError {
