@@ -20,6 +20,7 @@ use shared::plan::{Dtype, FleetSettings};
 use shared::settings::EmbeddingChoices;
 use shared::store::Store;
 use support::{GOOD, Shape, Synthetic};
+use tokio_util::sync::CancellationToken;
 
 const FOLDER: &str = "EMBED_FLEET_TEST_FOLDER";
 const ITEMS: &str = "EMBED_FLEET_TEST_ITEMS";
@@ -99,7 +100,7 @@ async fn step_parts() {
 async fn step_merge() {
     if let Some((synthetic, folder)) = synthetic() {
         let request = MergeRequest::to(Destination::File(folder.join("F.npz")));
-        let report = merge(synthetic.run(), &request, &|_| {}).await.unwrap();
+        let report = merge(synthetic.run(), &request, &CancellationToken::new(), &|_| {}).await.unwrap();
         println!("\npeak {} seconds {:.2}", peak(), report.seconds);
     }
 }

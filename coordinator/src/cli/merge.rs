@@ -7,11 +7,15 @@ use clap::{Args, ValueEnum};
 use shared::exit::ExitCode;
 use shared::settings::FileSettings;
 use shared::store::Store;
+use tokio_util::sync::CancellationToken;
 
 use super::args::StoreArgs;
+use super::unless_stopped;
 use crate::context::planned_run;
 use crate::failure::Failure;
-use crate::merge::{Destination, MergeReport, MergeRequest, OutputType, Run, merge as merge_parts};
+use crate::merge::{
+    Destination, MergeProgress, MergeReport, MergeRequest, OutputType, Run, merge as merge_parts,
+};
 use crate::progress::Progress;
 
 /// What to write and how.
@@ -99,14 +103,19 @@ pub fn object(url: &str) -> Option<(&str, &str)> {
 }
 
 /// Merges the parts of a run.
-pub async fn merge(args: MergeArgs, file: &FileSettings) -> Result<ExitCode, Failure> {
-    let run = planned_run(args.store.open(file)?, args.store.run(file)).await?;
+pub async fn merge(
+    args: MergeArgs,
+    file: &FileSettings,
+    stop: CancellationToken,
+) -> Result<ExitCode, Failure> {
     let output = match args.dtype {
         MergedDtype::F32 => OutputType::F32,
         MergedDtype::F16 => OutputType::F16,
     };
     let request = args.output.request(output)?;
-    let report = merge_with_progress(Arc::new(run), &request).await?;
+    let store = args.store.open(file)?;
+    let run = unless_stopped(&stop, planned_run(store, args.store.run(file))).await?;
+    let report = merge_with_progress(Arc::new(run), &request, &stop).await?;
     if args.json {
         let json =
             serde_json::to_string(&report).map_err(|error| Failure::new(ExitCode::Unexpected, error))?;
@@ -118,9 +127,14 @@ pub async fn merge(args: MergeArgs, file: &FileSettings) -> Result<ExitCode, Fai
 }
 
 /// Merges with progress on standard error.
-pub async fn merge_with_progress(run: Arc<Run>, request: &MergeRequest) -> Result<MergeReport, Failure> {
+pub async fn merge_with_progress(
+    run: Arc<Run>,
+    request: &MergeRequest,
+    stop: &CancellationToken,
+) -> Result<MergeReport, Failure> {
     let progress = Progress::start("merge", "shards", run.shards().len() as u64);
-    let merged = merge_parts(run, request, &move |now| progress.set(now.shards_done, now.shards)).await;
+    let show = move |now: MergeProgress| progress.set(now.shards_done, now.shards);
+    let merged = merge_parts(run, request, stop, &show).await;
     merged.map_err(|error| Failure::new(error.exit_code(), error))
 }
 
@@ -145,6 +159,10 @@ pub fn render(report: &MergeReport) -> String {
     }
     for damaged in &report.damaged {
         text += &format!("damaged, left out: {damaged}\n");
+    }
+    for earlier in &report.earlier {
+        text +=
+            &format!("warning: {earlier} is left of an earlier merge and no part of this one; remove it\n");
     }
     for missing in &report.missing {
         text += &format!("missing: {missing}\n");
