@@ -12,6 +12,7 @@ use super::ending::Ending;
 use super::file_writer::{FileWriter, SealedFile};
 use super::object_writer::ObjectWriter;
 use super::target::{Sealed, Target};
+use super::volume::Shape;
 
 /// Where a merged file goes.
 #[derive(Debug, Clone)]
@@ -95,12 +96,12 @@ impl Destination {
     }
 
     /// Where about `size` bytes can be written, in any order, that then become this destination. Blocks.
-    pub(super) fn begin(&self, size: u64, ending: &Ending) -> Result<Target, MergeError> {
+    pub(super) fn begin(&self, size: u64, shape: &Shape) -> Result<Target, MergeError> {
         match self {
             Self::Object { store, key } if self.is_sent() => {
                 let runtime = Handle::current();
                 let upload = runtime.block_on(store.begin_parts(key))?;
-                let writer = ObjectWriter::new(upload, runtime, size, ending.clone());
+                let writer = ObjectWriter::new(upload, runtime, size, shape);
                 Ok(Target::Object(Box::new(writer)))
             }
             _ => Ok(Target::File(FileWriter::new(self.temporary()?))),

@@ -304,6 +304,7 @@ impl Writer {
             output: request.output,
             compress: request.compress,
             ending: ending.clone(),
+            buffers: Buffers::default(),
         };
         let (destination, rows, rows_per_file) =
             (request.destination.clone(), choices.rows(), request.rows_per_file);

@@ -14,7 +14,9 @@ use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 use super::MergeError;
+use super::buffers::Buffers;
 use super::ending::Ending;
+use super::volume::Shape;
 
 /// Parts being sent.
 const IN_FLIGHT: usize = 3;
@@ -38,7 +40,10 @@ pub(super) struct ObjectWriter {
     sent: BTreeMap<usize, UploadedPart>,
     /// The first byte after all that were written.
     end: u64,
+    /// How it ends before its time.
     ending: Ending,
+    /// Room for parts, which all objects of a merge share.
+    buffers: Buffers,
 }
 
 #[derive(Debug)]
@@ -49,14 +54,20 @@ struct OpenPart {
 
 impl ObjectWriter {
     /// Gathers an object of about `size` bytes.
-    pub(super) fn new(upload: PartsUpload, runtime: Handle, size: u64, ending: Ending) -> Self {
-        Self::with_parts(upload, runtime, part_size(size), ending)
+    pub(super) fn new(upload: PartsUpload, runtime: Handle, size: u64, shape: &Shape) -> Self {
+        Self::with_parts(upload, runtime, part_size(size), shape.ending.clone(), shape.buffers.clone())
     }
 
-    fn with_parts(upload: PartsUpload, runtime: Handle, part_size: usize, ending: Ending) -> Self {
+    fn with_parts(
+        upload: PartsUpload,
+        runtime: Handle,
+        part_size: usize,
+        ending: Ending,
+        buffers: Buffers,
+    ) -> Self {
         let upload = Arc::new(upload);
         let (open, sending, sent) = (BTreeMap::new(), JoinSet::new(), BTreeMap::new());
-        Self { upload, runtime, part_size, open, sending, sent, end: 0, ending }
+        Self { upload, runtime, part_size, open, sending, sent, end: 0, ending, buffers }
     }
 
     /// Writes bytes to their place, each place once. Blocks.
@@ -66,8 +77,11 @@ impl ObjectWriter {
             let size = self.part_size;
             let (number, start) = ((at / size as u64) as usize, (at % size as u64) as usize);
             let (now, later) = bytes.split_at(bytes.len().min(size - start));
-            let part =
-                self.open.entry(number).or_insert_with(|| OpenPart { bytes: vec![0; size], filled: 0 });
+            let part = self.open.entry(number).or_insert_with(|| {
+                let mut bytes = self.buffers.take();
+                bytes.resize(size, 0);
+                OpenPart { bytes, filled: 0 }
+            });
             part.bytes[start..start + now.len()].copy_from_slice(now);
             part.filled += now.len();
             if part.filled == size
@@ -112,7 +126,8 @@ impl ObjectWriter {
 
     fn send(&mut self, number: usize, bytes: Vec<u8>) {
         let upload = Arc::clone(&self.upload);
-        let send = async move { (number, upload.put(number, bytes.into()).await) };
+        let bytes = self.buffers.lend(bytes);
+        let send = async move { (number, upload.put(number, bytes).await) };
         self.sending.spawn_on(send, &self.runtime);
     }
 
@@ -163,7 +178,7 @@ mod tests {
 
     async fn writer(store: &Store) -> ObjectWriter {
         let upload = store.begin_parts("F").await.unwrap();
-        ObjectWriter::with_parts(upload, Handle::current(), 10, Ending::default())
+        ObjectWriter::with_parts(upload, Handle::current(), 10, Ending::default(), Buffers::default())
     }
 
     async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
@@ -258,7 +273,8 @@ mod tests {
         let stop = tokio_util::sync::CancellationToken::new();
         let upload = store.begin_parts("F").await.unwrap();
         let ending = Ending::new(stop.clone());
-        let mut writer = ObjectWriter::with_parts(upload, Handle::current(), 10, ending.clone());
+        let mut writer =
+            ObjectWriter::with_parts(upload, Handle::current(), 10, ending.clone(), Buffers::default());
         let upload = Arc::clone(&writer.upload);
         stop.cancel();
         drop(blocking(move || writer.write_at(0, &[1; 25]).map(|()| writer)).await);

@@ -10,6 +10,7 @@ use std::ops::Range;
 use shared::npz::{self, ArrayHeader, Crc, DeflatedMember, Element, Layout, MEMBERS};
 use shared::part::{Metadata, ValidPart};
 
+use super::buffers::Buffers;
 use super::destination::Destination;
 use super::ending::Ending;
 use super::file_writer::FileWriter;
@@ -28,6 +29,8 @@ pub(super) struct Shape {
     pub(super) compress: bool,
     /// How it ends before its time.
     pub(super) ending: Ending,
+    /// Room for the parts of objects.
+    pub(super) buffers: Buffers,
 }
 
 /// A file that is being written.
@@ -65,7 +68,7 @@ impl VolumeWriter {
             target: if shape.compress {
                 Target::File(FileWriter::new(destination.temporary()?))
             } else {
-                destination.begin(about, &shape.ending)?
+                destination.begin(about, shape)?
             },
             positions: [0, 1, 2].map(|member| layout.data_offset(member)),
             layout,
@@ -126,7 +129,7 @@ impl VolumeWriter {
         let (at, directory) = self.layout.directory();
         self.write_at(at, &directory)?;
         match (self.target, self.shape.compress) {
-            (Target::File(stored), true) => deflate(stored, &self.layout, destination, &self.shape.ending),
+            (Target::File(stored), true) => deflate(stored, &self.layout, destination, &self.shape),
             (target, _) => target.seal(),
         }
     }
@@ -162,17 +165,17 @@ fn deflate(
     stored: FileWriter,
     layout: &Layout,
     destination: &Destination,
-    ending: &Ending,
+    shape: &Shape,
 ) -> Result<Sealed, MergeError> {
     let path = stored.path().to_owned();
     let mut stored = stored.into_file().map_err(|error| MergeError::write(&path, error))?;
     let size = stored.as_file().metadata().map_err(|error| MergeError::write(&path, error))?.len();
-    let mut target = destination.begin(size, ending)?;
+    let mut target = destination.begin(size, shape)?;
     let failed = |error: io::Error| match error.downcast::<MergeError>() {
         Ok(error) => error,
         Err(source) => MergeError::Write { path: destination.describe().into(), source },
     };
-    deflate_into(stored.as_file_mut(), layout, &mut target.writer(ending)).map_err(failed)?;
+    deflate_into(stored.as_file_mut(), layout, &mut target.writer(&shape.ending)).map_err(failed)?;
     target.seal()
 }
 
@@ -219,8 +222,8 @@ mod tests {
         let object = Destination::Object { store: Store::memory(), key: "F.npz".to_owned() };
         let begin = |rows| {
             let object = object.clone();
-            let (output, ending) = (OutputType::F32, Ending::default());
-            let shape = Shape { dim: 4096, id_width: 20, output, compress: false, ending };
+            let (output, ending, buffers) = (OutputType::F32, Ending::default(), Buffers::default());
+            let shape = Shape { dim: 4096, id_width: 20, output, compress: false, ending, buffers };
             tokio::task::spawn_blocking(move || VolumeWriter::begin(&object, &shape, rows))
         };
         let error = begin(100_000_000).await.unwrap().unwrap_err();
