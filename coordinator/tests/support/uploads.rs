@@ -18,6 +18,8 @@ pub struct Seen {
     pub begun: usize,
     pub parts: usize,
     pub completed: usize,
+    /// Whether no part is taken any more.
+    pub refuses: bool,
 }
 
 /// A server that runs until the process ends.
@@ -54,6 +56,10 @@ impl Uploads {
         ]
     }
 
+    pub fn refuse(&self) {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).refuses = true;
+    }
+
     pub fn seen<T>(&self, look: impl FnOnce(&Seen) -> T) -> T {
         look(&self.seen.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -75,6 +81,7 @@ async fn answer(State(seen): State<Arc<Mutex<Seen>>>, request: Request) -> Respo
             let result = "InitiateMultipartUploadResult";
             (StatusCode::OK, format!("<{result}><UploadId>{number}</UploadId></{result}>"))
         }
+        (Method::PUT, Some(_)) if seen.refuses => (StatusCode::FORBIDDEN, String::new()),
         (Method::PUT, Some(_)) => {
             seen.parts += 1;
             (StatusCode::OK, String::new())
