@@ -14,6 +14,7 @@ mod plan;
 mod private_file;
 mod resume;
 mod rights;
+#[cfg(feature = "local")]
 mod run;
 mod status;
 mod verify;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use shared::exit::ExitCode;
-use shared::model::ModelRef;
+use shared::model::{ModelRef, local_copy};
 use shared::plan::{Dtype, Plan};
 use shared::settings::FileSettings;
 use shared::store::Store;
@@ -17,7 +17,7 @@ use worker::load;
 use super::args::{DEFAULT_STORE, StoreArgs};
 use super::input::InputArgs;
 use super::merge::{OutputArgs, merge_with_progress, render};
-use super::plan::{EmbeddingArgs, fetch_model, plan_with_progress, resolve_model, run_of};
+use super::plan::{EmbeddingArgs, places, plan_with_progress, resolve_model, run_of};
 use super::unless_stopped;
 use super::verify::verify_with_progress;
 use crate::demo;
@@ -95,7 +95,8 @@ async fn embedder_of(
     store: &Store,
     device: &worker::device::Device,
 ) -> Result<Arc<dyn Embedder>, Failure> {
-    let model = fetch_model(&plan.model, store).await?;
+    let model = local_copy(&plan.model, None, &places(store)).await;
+    let model = model.map_err(|error| Failure::new(error.exit_code(), error))?;
     let (settings, device) = (plan.embedding.clone(), device.clone());
     let load = move || {
         load::trust(&device, settings.dtype)?;
