@@ -12,14 +12,16 @@ use std::process::Command;
 
 use coordinator::check::Input;
 use coordinator::merge::{Destination, MergeRequest, merge};
-use coordinator::plan::{PlanRequest, plan};
+use coordinator::plan::{Balance, PlanRequest, plan};
 use coordinator::verify::{Source, verify};
 use shared::items::FieldMapping;
 use shared::model::ModelRecord;
 use shared::plan::{Dtype, FleetSettings};
 use shared::settings::EmbeddingChoices;
 use shared::store::Store;
+use support::uploads::Uploads;
 use support::{GOOD, Shape, Synthetic};
+use tokio_util::sync::CancellationToken;
 
 const FOLDER: &str = "EMBED_FLEET_TEST_FOLDER";
 const ITEMS: &str = "EMBED_FLEET_TEST_ITEMS";
@@ -68,6 +70,16 @@ fn step_input() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a step of `measure`"]
 async fn step_plan() {
+    plan_input(Balance::Count).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a step of `measure`"]
+async fn step_plan_by_cost() {
+    plan_input(Balance::Cost).await;
+}
+
+async fn plan_input(balance: Balance) {
     let Ok(folder) = std::env::var(FOLDER) else { return };
     let folder = Path::new(&folder);
     let mapping = FieldMapping::default();
@@ -77,10 +89,12 @@ async fn step_plan() {
         model: ModelRecord::hash(64),
         embedding: EmbeddingChoices::default().resolve(Dtype::F32, 64).unwrap(),
         fleet: FleetSettings { shard_size: 512, lease_seconds: 60.0 },
-        balance: coordinator::plan::Balance::Count,
+        balance,
     };
     let started = std::time::Instant::now();
-    let planned = plan(&Store::open(folder.to_str().unwrap()).unwrap(), request, |_| {}).await.unwrap();
+    // Either cut has a store of its own.
+    let store = Store::open_or_create(folder.join(format!("{balance:?}")).to_str().unwrap()).unwrap();
+    let planned = plan(&store, request, |_| {}).await.unwrap();
     assert_eq!(planned.plan.counts.items.to_string(), std::env::var(ITEMS).unwrap());
     assert_eq!(planned.plan.counts.images_found, planned.plan.counts.items.div_ceil(IMAGE_EVERY));
     println!("\npeak {} seconds {:.2}", peak(), started.elapsed().as_secs_f64());
@@ -99,7 +113,20 @@ async fn step_parts() {
 async fn step_merge() {
     if let Some((synthetic, folder)) = synthetic() {
         let request = MergeRequest::to(Destination::File(folder.join("F.npz")));
-        let report = merge(synthetic.run(), &request, &|_| {}).await.unwrap();
+        let report = merge(synthetic.run(), &request, &CancellationToken::new(), &|_| {}).await.unwrap();
+        println!("\npeak {} seconds {:.2}", peak(), report.seconds);
+    }
+}
+
+/// Into many objects: those that are done wait for the last one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a step of `measure`"]
+async fn step_merge_to_store() {
+    if let Some((synthetic, _)) = synthetic() {
+        let store = Store::open("s3://bucket").unwrap();
+        let object = Destination::Object { store, key: "F.npz".to_owned() };
+        let request = MergeRequest { rows_per_file: Some(10_000), ..MergeRequest::to(object) };
+        let report = merge(synthetic.run(), &request, &CancellationToken::new(), &|_| {}).await.unwrap();
         println!("\npeak {} seconds {:.2}", peak(), report.seconds);
     }
 }
@@ -125,12 +152,13 @@ async fn step_verify_with_run() {
     }
 }
 
-/// Runs one step in a process of its own. Returns its peak.
-fn step(name: &str, folder: &Path, items: u64) -> u64 {
+/// Runs one step in a process of its own, beside a store that takes uploads. Returns its peak.
+fn step(name: &str, folder: &Path, items: u64, uploads: &Uploads) -> u64 {
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--ignored", "--exact", "--nocapture", name])
         .env(FOLDER, folder)
         .env(ITEMS, items.to_string())
+        .envs(uploads.environment())
         .output()
         .unwrap();
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -149,10 +177,11 @@ fn twenty_times_the_items_take_64_bytes_each() {
         return;
     }
     let (few, many) = (20_000, 400_000);
+    let uploads = Uploads::start();
     let prepared = |prepare: &str| {
         [few, many].map(|items| {
             let folder = tempfile::tempdir().unwrap();
-            step(prepare, folder.path(), items);
+            step(prepare, folder.path(), items, &uploads);
             (items, folder)
         })
     };
@@ -161,14 +190,20 @@ fn twenty_times_the_items_take_64_bytes_each() {
         (few..many).filter(|item| item % IMAGE_EVERY == 0).map(|item| image_path(item).len() as u64).sum();
     for (name, folders, paths) in [
         ("step_plan", &input, paths),
+        ("step_plan_by_cost", &input, paths),
         ("step_merge", &parts, 0),
+        ("step_merge_to_store", &parts, 0),
         ("step_verify", &parts, 0),
         ("step_verify_with_run", &parts, 0),
     ] {
-        let [low, high] = folders.each_ref().map(|(items, folder)| step(name, folder.path(), *items));
+        let [low, high] =
+            folders.each_ref().map(|(items, folder)| step(name, folder.path(), *items, &uploads));
         let grown = high.saturating_sub(low).saturating_sub(paths);
         let each = grown as f64 / (many - few) as f64;
         println!("{name}: {each:.1} bytes for each added item beside {paths} bytes of paths");
         assert!(each <= 64.0, "{name}: {each}");
     }
+    // All volumes came, and none was left half.
+    let volumes = (few.div_ceil(10_000) + many.div_ceil(10_000)) as usize;
+    uploads.seen(|seen| assert!(seen.completed == volumes && seen.open.is_empty(), "{seen:?}"));
 }

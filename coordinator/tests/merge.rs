@@ -11,11 +11,13 @@ use std::sync::Arc;
 use coordinator::merge::{
     Destination, FailedLine, ItemStatus, MergeError, MergeReport, MergeRequest, OutputType, merge,
 };
+use coordinator::verify::{Severity, Source, verify};
 use shared::exit::ExitCode;
 use shared::npz::{self, NpzReader};
 use shared::part::Metadata;
 use shared::store::{Store, layout};
 use support::{Device, GOOD, Shape, Synthetic, id, vector};
+use tokio_util::sync::CancellationToken;
 
 const SHAPE: Shape = Shape { items: 50, shard_size: 8, dim: 16 };
 
@@ -52,7 +54,7 @@ fn read(path: &Path) -> Merged {
 }
 
 async fn merge_to(synthetic: &Synthetic, request: &MergeRequest) -> Result<MergeReport, MergeError> {
-    merge(synthetic.run(), request, &|_| {}).await
+    merge(synthetic.run(), request, &CancellationToken::new(), &|_| {}).await
 }
 
 fn request(folder: &Path) -> MergeRequest {
@@ -339,7 +341,7 @@ async fn progress_reaches_the_last_row() {
     synthetic.put_all(GOOD).await;
     let last = Arc::new(std::sync::Mutex::new((0, 0, 0)));
     let seen = Arc::clone(&last);
-    merge(synthetic.run(), &request(folder.path()), &move |progress| {
+    merge(synthetic.run(), &request(folder.path()), &CancellationToken::new(), &move |progress| {
         *seen.lock().unwrap() = (progress.shards_done, progress.shards, progress.rows);
     })
     .await
@@ -354,4 +356,57 @@ async fn an_out_folder_that_does_not_exist_is_named() {
     synthetic.put_all(GOOD).await;
     let error = merge_to(&synthetic, &request(&folder.path().join("nowhere"))).await.unwrap_err();
     assert!(error.to_string().contains("nowhere"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_merge_that_is_stopped_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let synthetic = Synthetic::new(Store::memory(), LARGE);
+    synthetic.put_all(GOOD).await;
+    let object = Destination::Object { store: synthetic.store.clone(), key: "F.npz".to_owned() };
+    let rows_per_file = Some(300);
+    for (last, compress) in [(1, false), (4, false), (11, false), (4, true), (11, true)] {
+        for destination in [request(folder.path()).destination, object.clone()] {
+            let request = MergeRequest { compress, rows_per_file, ..MergeRequest::to(destination) };
+            let stop = CancellationToken::new();
+            let stopped = merge(synthetic.run(), &request, &stop, &|now| {
+                if now.shards_done == last {
+                    let stop = stop.clone();
+                    // Soon: the writer is with a thread of its own by then.
+                    tokio::spawn(async move { stop.cancel() });
+                }
+            })
+            .await;
+            assert!(matches!(stopped, Err(MergeError::Stopped)), "{last} {compress}");
+            assert_eq!(stopped.unwrap_err().exit_code(), ExitCode::Interrupted);
+            assert!(files(folder.path()).is_empty(), "{last} {compress}: {:?}", files(folder.path()));
+            assert_eq!(synthetic.store.size("F-00000.npz").await.unwrap(), None);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_an_earlier_merge_left_under_the_same_name_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let synthetic = Synthetic::new(Store::open(folder.path().to_str().unwrap()).unwrap(), SHAPE);
+    synthetic.put_all(GOOD).await;
+    let object = Destination::Object { store: synthetic.store.clone(), key: "out/F.npz".to_owned() };
+    let local = Destination::File(folder.path().join("F.npz"));
+    for destination in [local, object] {
+        let earlier = async |rows_per_file| {
+            let request = MergeRequest { rows_per_file, ..MergeRequest::to(destination.clone()) };
+            let report = merge_to(&synthetic, &request).await.unwrap();
+            let name = |file: String| file.rsplit('/').next().unwrap().to_owned();
+            report.earlier.into_iter().map(name).collect::<Vec<_>>()
+        };
+        assert!(earlier(Some(13)).await.is_empty());
+        assert_eq!(earlier(Some(17)).await, ["F-00003.npz"]);
+        let volumes = ["F-00000.npz", "F-00001.npz", "F-00002.npz", "F-00003.npz"];
+        assert_eq!(earlier(None).await, volumes);
+        assert_eq!(earlier(Some(25)).await, ["F.npz", "F-00002.npz", "F-00003.npz"]);
+    }
+    let source = Source::File(folder.path().join("F.npz"));
+    let report = verify(source, None, |_, _| {}).await.unwrap();
+    let told = &report.findings.iter().find(|finding| finding.severity == Severity::Note).unwrap().message;
+    assert!(report.is_right() && told.contains("F-00000.npz lies beside it"), "{report}");
 }

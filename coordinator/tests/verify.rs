@@ -14,6 +14,7 @@ use shared::npz::{self, ArrayHeader, Element};
 use shared::part::{Metadata, encode_vector};
 use shared::store::{Store, layout};
 use support::{Device, GOOD, Shape, Synthetic, id, vector};
+use tokio_util::sync::CancellationToken;
 
 const SHAPE: Shape = Shape { items: 50, shard_size: 8, dim: 16 };
 
@@ -25,7 +26,7 @@ async fn merged(synthetic: &Synthetic, folder: &Path, change: impl FnOnce(&mut M
     let path = folder.join("F.npz");
     let mut request = MergeRequest::to(Destination::File(path.clone()));
     change(&mut request);
-    merge(synthetic.run(), &request, &|_| {}).await.unwrap();
+    merge(synthetic.run(), &request, &CancellationToken::new(), &|_| {}).await.unwrap();
     path
 }
 
@@ -325,7 +326,7 @@ async fn a_file_in_a_store_is_verified_there() {
     synthetic.put_all(GOOD).await;
     let (store, key) = (synthetic.store.clone(), "out/F.npz".to_owned());
     let request = MergeRequest::to(Destination::Object { store: store.clone(), key: key.clone() });
-    merge(synthetic.run(), &request, &|_| {}).await.unwrap();
+    merge(synthetic.run(), &request, &CancellationToken::new(), &|_| {}).await.unwrap();
     let report = verify(Source::Object { store, key }, Some(synthetic.run()), |_, _| {}).await.unwrap();
     assert_eq!((report.findings.len(), report.rows), (0, 50), "{report}");
     assert!(serde_json::to_string(&report).unwrap().contains("\"rows\":50"));

@@ -13,11 +13,11 @@ pub fn cores() -> usize {
 /// `make` hands its pieces to a function that answers `false` once nobody takes them any more; what it returns
 /// is the answer of all. `take` ends everything by `false`. Pieces go to the threads in turns, so that the
 /// order needs no list; a few a thread are under way at a time, whatever their number.
-pub fn in_turns<Piece: Send, Result: Send, Answer: Send>(
+pub fn in_turns<Piece: Send, Outcome: Send, Answer: Send>(
     threads: usize,
     make: impl FnOnce(&mut dyn FnMut(Piece) -> bool) -> Answer + Send,
-    work: impl Fn(Piece) -> Result + Sync,
-    mut take: impl FnMut(Result) -> bool,
+    work: impl Fn(Piece) -> Outcome + Sync,
+    mut take: impl FnMut(Outcome) -> bool,
 ) -> Answer {
     std::thread::scope(|scope| {
         let (mut to_workers, mut from_workers) = (Vec::new(), Vec::new());

@@ -43,16 +43,17 @@ pub enum CheckError {
 }
 
 /// Reads every item once, on all cores, and shows them in order: each with what the rules say of its images,
-/// and with what `prepare` made of both, on any thread. Fails where an id stands twice or there is no item.
-/// Answers with the SHA-256 of each file.
+/// and with what `prepare` made of both, on any thread. Fails where that does, where an id stands twice or there is
+/// no item. Answers with the SHA-256 of each file.
 pub fn scan<T: Send>(
     input: &Input,
     roots: &ImageRoots,
-    prepare: impl Fn(&ReadItem, &[Match]) -> T + Sync,
+    prepare: impl Fn(&ReadItem, &[Match]) -> Result<T, ImagesError> + Sync,
     mut see: impl FnMut(&ReadItem, &[Match], T),
-) -> Result<Vec<String>, InputError> {
+) -> Result<Vec<String>, CheckError> {
     let mut unique = UniqueIds::default();
     let mut count = 0_u64;
+    let mut failed = None;
     let match_images = |read: ReadItem| {
         let matches: Vec<Match> = read.item.images.iter().map(|path| roots.find(path)).collect();
         let prepared = prepare(&read, &matches);
@@ -61,11 +62,17 @@ pub fn scan<T: Send>(
     let digests = read_items(&input.files, &input.mapping, match_images, |(id, read, matches, prepared)| {
         unique.note(id);
         count += 1;
-        see(&read, &matches, prepared);
-        true
+        match prepared {
+            Ok(prepared) => see(&read, &matches, prepared),
+            Err(error) => failed = Some(error),
+        }
+        failed.is_none()
     })?;
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
     if count == 0 {
-        return Err(InputError::NoItems { files: input.files.clone() });
+        return Err(InputError::NoItems { files: input.files.clone() }.into());
     }
     unique.check(&input.files, &input.mapping)?;
     Ok(digests)
@@ -80,7 +87,7 @@ pub fn check(input: &Input, by: &[String], mut progress: impl FnMut(u64)) -> Res
     scan(
         &input,
         &roots,
-        |_, _| (),
+        |_, _| Ok(()),
         |read, matches, ()| {
             tally.add(read, matches);
             if read.index % 1024 == 0 {

@@ -10,6 +10,7 @@ use shared::store::Store;
 use crate::failure::Failure;
 
 /// Where `run` keeps its store when none is named.
+#[cfg(feature = "local")]
 pub const DEFAULT_STORE: &str = "./embed-fleet-store";
 
 /// The store and the run in it.

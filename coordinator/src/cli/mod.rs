@@ -14,6 +14,7 @@ mod plan;
 mod private_file;
 mod resume;
 mod rights;
+#[cfg(feature = "local")]
 mod run;
 mod status;
 mod verify;
@@ -118,14 +119,14 @@ pub fn main() -> ExitCode {
     code
 }
 
-/// Runs a command; a signal first asks it to stop (commands that hold leases give them back), a second
-/// one ends it at once.
+/// Runs a command; a signal first asks it to stop (what holds leases or uploads gives them back), a second one ends
+/// it at once.
 async fn run_until_signal(command: Command) -> ExitCode {
     let stop = CancellationToken::new();
     if command.hears_signals() {
         return Box::pin(run(command, stop)).await.unwrap_or_else(|failure| report(&failure));
     }
-    let waits_for_workers = command.stops_gracefully();
+    let stopping = command.stops_gracefully();
     let mut running = Box::pin(run(command, stop.clone()));
     let mut ended_by = None;
     loop {
@@ -137,10 +138,8 @@ async fn run_until_signal(command: Command) -> ExitCode {
                 };
             }
             code = next_signal() => {
-                if ended_by.is_some() || !waits_for_workers {
-                    return code;
-                }
-                eprintln!("stopping after the batch that runs; once more to stop now");
+                let Some(what) = stopping.filter(|_| ended_by.is_none()) else { return code };
+                eprintln!("{what}; once more to stop now");
                 ended_by = Some(code);
                 stop.cancel();
             }
@@ -169,13 +168,25 @@ impl Command {
         matches!(self, Self::Status(args) if args.takes_the_terminal())
     }
 
-    fn stops_gracefully(&self) -> bool {
-        #[cfg(feature = "local")]
-        {
-            matches!(self, Self::Run(_) | Self::Demo(_))
+    /// What a command does when it is asked to stop; `None` for one that is simply ended.
+    fn stops_gracefully(&self) -> Option<&'static str> {
+        match self {
+            #[cfg(feature = "local")]
+            Self::Run(_) | Self::Demo(_) => Some("stopping after the batch that runs"),
+            Self::Merge(_) => Some("stopping, and removing what was written so far"),
+            _ => None,
         }
-        #[cfg(not(feature = "local"))]
-        false
+    }
+}
+
+/// A step that a signal ends at once: it holds nothing that must be given back.
+async fn unless_stopped<T>(
+    stop: &CancellationToken,
+    step: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::select! {
+        done = step => done,
+        () = stop.cancelled() => Err(Failure::new(ExitCode::Interrupted, anyhow::anyhow!("stopped"))),
     }
 }
 
@@ -193,7 +204,7 @@ async fn run(command: Command, stop: CancellationToken) -> Result<ExitCode, Fail
         Command::Pause(args) => control::pause(args, &file).await,
         Command::Drain(args) => control::drain(args, &file).await,
         Command::Resume(args) => resume::resume(args, &file).await,
-        Command::Merge(args) => merge::merge(args, &file).await,
+        Command::Merge(args) => merge::merge(args, &file, stop).await,
         Command::Verify(args) => verify::verify(args, &file).await,
         Command::Forget(args) => control::forget(args, &file).await,
         Command::Launch(args) => Box::pin(fleet::launch(*args, &file)).await,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use shared::exit::ExitCode;
-use shared::model::{LocalModel, ModelRef, Places, Resolved, local_copy, push, resolve};
+use shared::model::{ModelRef, Places, Resolved, push, resolve};
 use shared::plan::{Dtype, FleetSettings, LONGEST_LEASE_SECONDS, MOST_ITEMS_OF_A_SHARD, Plan, ShardRecord};
 use shared::settings::{EmbeddingChoices, FileSettings, QueueAddress, environment, parse_duration};
 use shared::store::Store;
@@ -150,12 +150,8 @@ pub async fn resolve_model(model: &ModelRef, store: &Store) -> Result<Resolved, 
     resolve(model, &places(store)).await.map_err(|error| Failure::new(error.exit_code(), error))
 }
 
-/// A verified copy of a plan's model on this machine.
-pub async fn fetch_model(record: &shared::model::ModelRecord, store: &Store) -> Result<LocalModel, Failure> {
-    local_copy(record, None, &places(store)).await.map_err(|error| Failure::new(error.exit_code(), error))
-}
-
-fn places(store: &Store) -> Places {
+/// Where models may lie.
+pub fn places(store: &Store) -> Places {
     Places::from_environment(Some(store.clone()))
 }
 

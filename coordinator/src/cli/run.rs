@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use shared::exit::ExitCode;
-use shared::model::ModelRef;
+use shared::model::{ModelRef, local_copy};
 use shared::plan::{Dtype, Plan};
 use shared::settings::FileSettings;
 use shared::store::Store;
@@ -17,7 +17,8 @@ use worker::load;
 use super::args::{DEFAULT_STORE, StoreArgs};
 use super::input::InputArgs;
 use super::merge::{OutputArgs, merge_with_progress, render};
-use super::plan::{EmbeddingArgs, fetch_model, plan_with_progress, resolve_model, run_of};
+use super::plan::{EmbeddingArgs, places, plan_with_progress, resolve_model, run_of};
+use super::unless_stopped;
 use super::verify::verify_with_progress;
 use crate::demo;
 use crate::failure::Failure;
@@ -78,18 +79,7 @@ pub async fn run(args: RunArgs, file: &FileSettings, stop: CancellationToken) ->
     let work = LocalRun { run: Arc::clone(&run), embedder, workers: args.workers.into() };
     let embedded = embed_missing(work, stop.clone()).await?;
     eprintln!("embedded {embedded} of {} shards; the others had a part", plan.counts.shards);
-    unless_stopped(&stop, finish(run, &args.output, request)).await
-}
-
-/// A step that a signal ends at once: it holds no leases, and its files have temporary names.
-async fn unless_stopped<T>(
-    stop: &CancellationToken,
-    step: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
-    tokio::select! {
-        done = step => done,
-        () = stop.cancelled() => Err(Failure::new(ExitCode::Interrupted, anyhow::anyhow!("stopped"))),
-    }
+    finish(run, &args.output, request, &stop).await
 }
 
 fn store_of(args: &RunArgs, file: &FileSettings) -> Result<Store, Failure> {
@@ -105,7 +95,8 @@ async fn embedder_of(
     store: &Store,
     device: &worker::device::Device,
 ) -> Result<Arc<dyn Embedder>, Failure> {
-    let model = fetch_model(&plan.model, store).await?;
+    let model = local_copy(&plan.model, None, &places(store)).await;
+    let model = model.map_err(|error| Failure::new(error.exit_code(), error))?;
     let (settings, device) = (plan.embedding.clone(), device.clone());
     let load = move || {
         load::trust(&device, settings.dtype)?;
@@ -118,14 +109,19 @@ async fn embedder_of(
 }
 
 /// Merges and verifies, and says what came out.
-async fn finish(run: Arc<Run>, output: &OutputArgs, request: MergeRequest) -> Result<ExitCode, Failure> {
-    let merged = merge_with_progress(Arc::clone(&run), &request).await?;
+async fn finish(
+    run: Arc<Run>,
+    output: &OutputArgs,
+    request: MergeRequest,
+    stop: &CancellationToken,
+) -> Result<ExitCode, Failure> {
+    let merged = merge_with_progress(Arc::clone(&run), &request, stop).await?;
     print!("{}", render(&merged));
     let source = match request.destination {
         Destination::File(path) => Source::File(path),
         Destination::Object { store, key } => Source::Object { store, key },
     };
-    let verified = verify_with_progress(source, Some(run)).await?;
+    let verified = unless_stopped(stop, verify_with_progress(source, Some(run))).await?;
     println!("{verified}");
     Ok(match verified.exit_code() {
         ExitCode::Done => merged.exit_code(output.strict),

@@ -31,14 +31,14 @@ pub struct VerifyArgs {
 
 /// Verifies a file.
 pub async fn verify(args: VerifyArgs, file: &FileSettings) -> Result<ExitCode, Failure> {
+    let source = match object(&args.file)? {
+        Some((folder, name)) => Source::Object { store: Store::open(folder)?, key: name.to_owned() },
+        None => Source::File(PathBuf::from(&args.file)),
+    };
     // The file alone is enough: only a run that is named is compared with.
     let run = match args.store.run(file) {
         Some(id) => Some(Arc::new(planned_run(args.store.open(file)?, Some(id)).await?)),
         None => None,
-    };
-    let source = match object(&args.file) {
-        Some((folder, name)) => Source::Object { store: Store::open(folder)?, key: name.to_owned() },
-        None => Source::File(PathBuf::from(&args.file)),
     };
     let report = verify_with_progress(source, run).await?;
     if args.json {

@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use shared::store::Store;
 use tempfile::NamedTempFile;
 use tokio::runtime::Handle;
-use tokio_util::task::TaskTracker;
 
 use super::MergeError;
-use super::file_writer::FileWriter;
-use super::target::{ObjectWriter, Target};
+use super::ending::Ending;
+use super::file_writer::{FileWriter, SealedFile};
+use super::object_writer::ObjectWriter;
+use super::target::{Sealed, Target};
+use super::volume::Shape;
 
 /// Where a merged file goes.
 #[derive(Debug, Clone)]
@@ -53,8 +55,21 @@ impl Destination {
         }
     }
 
+    /// Whether it is sent to a store elsewhere, which needs memory for its parts.
+    pub(super) fn is_sent(&self) -> bool {
+        self.path().is_none()
+    }
+
+    /// Whether a file lies there.
+    pub(super) async fn exists(&self) -> Result<bool, MergeError> {
+        match self {
+            Self::Object { store, key } if self.is_sent() => Ok(store.size(key).await?.is_some()),
+            _ => Ok(self.path().is_some_and(|path| path.is_file())),
+        }
+    }
+
     /// Its path where it lies on this machine's disk, in a store's folder too.
-    fn path(&self) -> Option<PathBuf> {
+    pub fn path(&self) -> Option<PathBuf> {
         match self {
             Self::File(path) => Some(path.clone()),
             Self::Object { store, key } => store.local_path(key),
@@ -68,7 +83,7 @@ impl Destination {
         let folder = path.as_deref().map_or_else(std::env::temp_dir, parent);
         if matches!(self, Self::Object { .. }) {
             // Folders are nothing by themselves in a store.
-            std::fs::create_dir_all(&folder).map_err(|error| MergeError::write(&folder, error))?;
+            create_folder(&folder).map_err(|error| MergeError::write(&folder, error))?;
         }
         let name = path.as_deref().and_then(Path::file_name).unwrap_or("embed-fleet-merge".as_ref());
         let prefix = format!(".{}.", name.to_string_lossy());
@@ -80,14 +95,13 @@ impl Destination {
         builder.tempfile_in(&folder).map_err(|error| MergeError::write(&folder, error))
     }
 
-    /// Where about `size` bytes can be written, in any order, that then become this destination. An upload that
-    /// is given up is ended by a task of `given_up`. Blocks.
-    pub(super) fn begin(&self, size: u64, given_up: &TaskTracker) -> Result<Target, MergeError> {
+    /// Where about `size` bytes can be written, in any order, that then become this destination. Blocks.
+    pub(super) fn begin(&self, size: u64, shape: &Shape) -> Result<Target, MergeError> {
         match self {
-            Self::Object { store, key } if self.path().is_none() => {
+            Self::Object { store, key } if self.is_sent() => {
                 let runtime = Handle::current();
                 let upload = runtime.block_on(store.begin_parts(key))?;
-                let writer = ObjectWriter::new(upload, runtime, size, given_up.clone());
+                let writer = ObjectWriter::new(upload, runtime, size, shape);
                 Ok(Target::Object(Box::new(writer)))
             }
             _ => Ok(Target::File(FileWriter::new(self.temporary()?))),
@@ -95,28 +109,37 @@ impl Destination {
     }
 
     /// Makes what was written appear under its final name. Returns its size.
-    pub(super) async fn publish(&self, written: Target) -> Result<u64, MergeError> {
+    pub(super) async fn publish(&self, written: Sealed, ending: &Ending) -> Result<u64, MergeError> {
         match (written, self.path()) {
-            (Target::Object(object), _) => object.finish().await,
-            (Target::File(file), Some(path)) => super::load::blocking(move || rename(file, &path)).await?,
-            (Target::File(file), None) => {
-                Err(MergeError::Thread(format!("{} is no part of an upload", file.path().display())))
+            (Sealed::Object(object), _) => object.finish().await,
+            (Sealed::File(file), Some(path)) => ending.blocking(move || rename(file, &path)).await?,
+            (Sealed::File(file), None) => {
+                Err(MergeError::Thread(format!("{} is no part of an upload", file.path.display())))
             }
         }
     }
 }
 
-fn rename(file: FileWriter, path: &Path) -> Result<u64, MergeError> {
-    let failed = |error| MergeError::write(path, error);
-    let file = file.into_file().map_err(failed)?;
-    file.as_file().sync_all().map_err(failed)?;
-    let size = file.as_file().metadata().map_err(failed)?.len();
-    file.persist(path).map_err(|error| failed(error.error))?;
-    // The rename itself lasts once the folder is on disk; not every system can do that.
-    if let Ok(folder) = File::open(parent(path)) {
+fn rename(file: SealedFile, path: &Path) -> Result<u64, MergeError> {
+    file.path.persist(path).map_err(|error| MergeError::write(path, error.error))?;
+    sync_folder(&parent(path));
+    Ok(file.size)
+}
+
+/// Makes a folder and those above it, so that they last.
+fn create_folder(folder: &Path) -> std::io::Result<()> {
+    let made = folder.ancestors().take_while(|folder| !folder.exists()).count();
+    std::fs::create_dir_all(folder)?;
+    // A folder lasts once the one that holds it is on disk.
+    folder.ancestors().skip(1).take(made).for_each(sync_folder);
+    Ok(())
+}
+
+/// Not every system can do that, and what lies in the folder is whole all the same.
+fn sync_folder(folder: &Path) {
+    if let Ok(folder) = File::open(folder) {
         let _ = folder.sync_all();
     }
-    Ok(size)
 }
 
 fn parent(path: &Path) -> PathBuf {

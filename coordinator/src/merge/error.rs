@@ -75,6 +75,24 @@ pub enum MergeError {
         /// Why.
         source: std::io::Error,
     },
+    /// An object of more bytes than can be sent in bounded memory.
+    #[error(
+        "{name} would have {:.0} GB, and an object is sent up to {:.0} GB; cut it with --rows-per-file {rows}",
+        *size as f64 / 1e9, *most as f64 / 1e9
+    )]
+    TooLarge {
+        /// The object, as a person knows it.
+        name: String,
+        /// Its bytes.
+        size: u64,
+        /// The most there may be.
+        most: u64,
+        /// Rows that fit.
+        rows: u64,
+    },
+    /// Its caller stopped it.
+    #[error("the merge was stopped; the same command begins it anew")]
+    Stopped,
     /// `--rows-per-file 0`.
     #[error("--rows-per-file must be at least 1")]
     NoRows,
@@ -96,7 +114,8 @@ impl MergeError {
             Self::Incomplete { .. } => ExitCode::Incomplete,
             Self::Foreign { .. } | Self::Part(_) | Self::Disagree(_) => ExitCode::Verification,
             Self::Plan(_) => ExitCode::Input,
-            Self::NoRows => ExitCode::Usage,
+            Self::NoRows | Self::TooLarge { .. } => ExitCode::Usage,
+            Self::Stopped => ExitCode::Interrupted,
             Self::Write { .. } | Self::Thread(_) => ExitCode::Unexpected,
         }
     }

@@ -3,10 +3,10 @@
 
 use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempPath};
 
 /// Bytes between two syncs.
 const SYNC_EVERY: u64 = 64 << 20;
@@ -17,6 +17,13 @@ pub(super) struct FileWriter {
     file: NamedTempFile,
     unsynced: u64,
     syncer: Option<Syncer>,
+}
+
+/// A file that lies on the disk with all its bytes, closed. It goes when it is dropped.
+#[derive(Debug)]
+pub(super) struct SealedFile {
+    pub(super) path: TempPath,
+    pub(super) size: u64,
 }
 
 /// A thread that syncs whenever it is asked to.
@@ -50,14 +57,18 @@ impl FileWriter {
         Ok(())
     }
 
-    /// The file once nobody syncs it any more. A system tells the failure of a write to one sync alone, so that
-    /// each of them must be heard. Blocks.
-    pub(super) fn into_file(self) -> io::Result<NamedTempFile> {
-        if let Some(Syncer { ask, thread }) = self.syncer {
-            drop(ask);
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        }
+    /// The file once nobody syncs it any more. Blocks.
+    pub(super) fn into_file(mut self) -> io::Result<NamedTempFile> {
+        self.end_syncs()?;
         Ok(self.file)
+    }
+
+    /// Brings everything to the disk and closes the file. Blocks.
+    pub(super) fn seal(self) -> io::Result<SealedFile> {
+        let file = self.into_file()?;
+        file.as_file().sync_all()?;
+        let size = file.as_file().metadata()?.len();
+        Ok(SealedFile { path: file.into_temp_path(), size })
     }
 
     fn sync_soon(&mut self) -> io::Result<()> {
@@ -65,9 +76,21 @@ impl FileWriter {
             Some(syncer) => syncer,
             None => self.syncer.insert(Syncer::start(self.file.as_file().try_clone()?)),
         };
-        // One that is busy looks again when it is through; one that failed says why in the end.
-        let _ = syncer.ask.try_send(());
-        Ok(())
+        match syncer.ask.try_send(()) {
+            // One that is busy looks again when it is through.
+            Ok(()) | Err(TrySendError::Full(())) => Ok(()),
+            // Only a failure ends it.
+            Err(TrySendError::Disconnected(())) => self.end_syncs(),
+        }
+    }
+
+    /// Waits for the thread that syncs. A system tells the failure of a write to one sync alone, so that each of
+    /// them must be heard.
+    fn end_syncs(&mut self) -> io::Result<()> {
+        match self.syncer.take() {
+            Some(syncer) => syncer.end(),
+            None => Ok(()),
+        }
     }
 }
 
@@ -76,6 +99,11 @@ impl Syncer {
         let (ask, asked) = sync_channel(1);
         let thread = std::thread::spawn(move || asked.into_iter().try_for_each(|()| file.sync_data()));
         Self { ask, thread }
+    }
+
+    fn end(self) -> io::Result<()> {
+        drop(self.ask);
+        self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 }
 
@@ -91,9 +119,20 @@ mod tests {
             writer.write_at(place * block.len() as u64, &block).unwrap();
         }
         assert!(writer.syncer.is_some());
-        let file = writer.into_file().unwrap();
-        let bytes = std::fs::read(file.path()).unwrap();
-        assert_eq!(bytes.len(), 4 * block.len());
+        let sealed = writer.seal().unwrap();
+        let bytes = std::fs::read(&sealed.path).unwrap();
+        assert_eq!((bytes.len(), sealed.size), (4 * block.len(), 4 * block.len() as u64));
         assert!(bytes.iter().all(|byte| *byte == 7));
+    }
+    #[test]
+    fn a_failed_sync_is_told_at_the_next_one() {
+        let mut writer = FileWriter::new(NamedTempFile::new().unwrap());
+        let (ask, asked) = sync_channel(1);
+        drop(asked);
+        let thread = std::thread::spawn(|| Err(io::Error::other("the disk is gone")));
+        writer.syncer = Some(Syncer { ask, thread });
+        writer.unsynced = SYNC_EVERY - 1;
+        let error = writer.write_at(0, b"a").unwrap_err();
+        assert_eq!(error.to_string(), "the disk is gone");
     }
 }

@@ -15,8 +15,10 @@
 //! | `buffers` | room for parts, used again |
 //! | `load` | a part fetched, checked and compared with the others of its shard |
 //! | `sink`, `volume`, `tally` | rows into one file or several, and their sums |
-//! | `destination`, `target` | temporary and final names; objects sent in parts while they are written |
+//! | `destination`, `target` | temporary and final names |
 //! | `file_writer` | a file that is synced while it is written |
+//! | `object_writer` | an object that is sent in parts while it is written |
+//! | `ending` | what becomes of both when the merge is stopped or fails |
 //! | `failed` | `failed.jsonl` |
 //! | `error` | why nothing was written |
 //!
@@ -25,10 +27,12 @@
 mod buffers;
 mod choose;
 mod destination;
+mod ending;
 mod error;
 mod failed;
 mod file_writer;
 mod load;
+mod object_writer;
 mod run;
 mod sink;
 mod tally;
@@ -36,23 +40,25 @@ mod target;
 mod volume;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures::StreamExt as _;
 use serde::Serialize;
 use shared::exit::ExitCode;
 use shared::npz::cosine;
 use shared::part::{LEAST_COSINE, Metadata, ValidPart, decode_null_embedding};
-use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use buffers::Buffers;
 pub(crate) use choose::read_tail;
 use choose::{Choices, Damaged};
 pub use destination::Destination;
+use ending::Ending;
 pub use error::{Disagreement, MergeError, MissingShard};
 use failed::FailedList;
 pub use failed::{DroppedImage, FailedLine, ItemStatus};
-use load::{Loaded, blocking, device, load};
+use load::{Loaded, device, load};
 pub use run::Run;
 use sink::Sink;
 use volume::Shape;
@@ -61,9 +67,6 @@ use volume::Shape;
 const AHEAD: u64 = 32 << 20;
 /// Parts that are fetched ahead of the writer, however small.
 const MOST_AHEAD: u64 = 16;
-
-/// How long a merge that failed waits for stores to forget what they were sent.
-const ENDING: Duration = Duration::from_secs(30);
 
 /// The type of the merged vectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -134,6 +137,8 @@ pub struct MergeReport {
     pub failed_list: String,
     /// The first lines of that list.
     pub examples: Vec<FailedLine>,
+    /// Files of an earlier merge that lie beside, under names that belong to the same merge.
+    pub earlier: Vec<String>,
     /// Bytes of all files.
     pub bytes: u64,
     /// Seconds it took.
@@ -151,20 +156,20 @@ impl MergeReport {
     }
 }
 
-/// Merges the parts of a run. `progress` is called after each shard.
+/// Merges the parts of a run. `progress` is called after each shard. Once `stop` is cancelled it ends and leaves
+/// nothing behind.
 pub async fn merge(
     run: Arc<Run>,
     request: &MergeRequest,
+    stop: &CancellationToken,
     progress: &(dyn Fn(MergeProgress) + Send + Sync),
 ) -> Result<MergeReport, MergeError> {
     if request.rows_per_file == Some(0) {
         return Err(MergeError::NoRows);
     }
-    let given_up = TaskTracker::new();
-    let merged = merge_chosen(&run, request, progress, &given_up).await;
-    // The process may end once this returns, and a store keeps what it was not told to forget.
-    given_up.close();
-    let _ = tokio::time::timeout(ENDING, given_up.wait()).await;
+    let ending = Ending::new(stop.clone());
+    let merged = ending.unless_stopped(merge_chosen(&run, request, progress, &ending)).await;
+    ending.wait().await;
     merged
 }
 
@@ -172,7 +177,7 @@ async fn merge_chosen(
     run: &Arc<Run>,
     request: &MergeRequest,
     progress: &(dyn Fn(MergeProgress) + Send + Sync),
-    given_up: &TaskTracker,
+    ending: &Ending,
 ) -> Result<MergeReport, MergeError> {
     let started = Instant::now();
     let mut candidates = choose::find_candidates(run).await?;
@@ -184,11 +189,11 @@ async fn merge_chosen(
             let shards = run.shards().len() as u64;
             return Err(MergeError::Incomplete { missing: choices.missing, shards });
         }
-        match write(run, request, &choices, given_up, progress).await? {
+        match write(run, request, &choices, ending, progress).await? {
             Round::Damaged(found) => candidates.damaged.extend(found),
             Round::Written(written) => {
                 candidates.damaged.extend(written.damaged.clone());
-                let published = publish(run, request, &choices, *written).await?;
+                let published = publish(run, request, &choices, *written, ending).await?;
                 return Ok(report(run, choices, &candidates.damaged, published, started));
             }
         }
@@ -212,10 +217,10 @@ async fn write(
     run: &Arc<Run>,
     request: &MergeRequest,
     choices: &Choices,
-    given_up: &TaskTracker,
+    ending: &Ending,
     progress: &(dyn Fn(MergeProgress) + Send + Sync),
 ) -> Result<Round, MergeError> {
-    let mut writer = Writer::begin(run, request, choices, given_up).await?;
+    let mut writer = Writer::begin(run, request, choices, ending).await?;
     let mut state = MergeProgress { shards: choices.taken.len() as u64, ..MergeProgress::default() };
     let mut broken = Damaged::new();
     let mut missing = choices.missing.iter().peekable();
@@ -250,7 +255,7 @@ async fn write(
         state.bytes += choice.taken.size;
         let run = Arc::clone(run);
         let position = choice.position;
-        writer = blocking(move || writer.add(&run, position, &part)).await??;
+        writer = ending.blocking(move || writer.add(&run, position, &part)).await??;
         progress(state);
     }
     if !broken.is_empty() {
@@ -286,7 +291,7 @@ impl Writer {
         run: &Run,
         request: &MergeRequest,
         choices: &Choices,
-        given_up: &TaskTracker,
+        ending: &Ending,
     ) -> Result<Self, MergeError> {
         let common = Metadata {
             parts_sha256: Some(choices.parts_sha256()),
@@ -298,12 +303,13 @@ impl Writer {
             id_width: choices.id_width(),
             output: request.output,
             compress: request.compress,
-            given_up: given_up.clone(),
+            ending: ending.clone(),
+            buffers: Buffers::default(),
         };
         let (destination, rows, rows_per_file) =
             (request.destination.clone(), choices.rows(), request.rows_per_file);
         let begin = move || Sink::begin(destination, shape, rows, rows_per_file, common);
-        let sink = blocking(begin).await??;
+        let sink = ending.blocking(begin).await??;
         Ok(Self { sink, failed: FailedList::begin()?, damaged: Damaged::new(), null: None })
     }
 
@@ -339,6 +345,7 @@ struct Published {
     bytes: u64,
     metadata: Metadata,
     examples: Vec<FailedLine>,
+    earlier: Vec<String>,
 }
 
 async fn publish(
@@ -346,27 +353,38 @@ async fn publish(
     request: &MergeRequest,
     choices: &Choices,
     mut written: Written,
+    ending: &Ending,
 ) -> Result<Published, MergeError> {
     debug_assert!(choices.missing.is_empty() || request.partial);
-    let (sink, compress) = (written.sink, request.compress);
-    let (volumes, metadata) = blocking(move || -> Result<_, MergeError> {
-        let (volumes, metadata) = sink.finish()?;
-        let mut files = Vec::with_capacity(volumes.len());
-        for (destination, volume) in volumes {
-            let target = if compress { volume.deflate(&destination)? } else { volume.target };
-            files.push((destination, target));
-        }
-        Ok((files, metadata))
-    })
-    .await??;
+    let sink = written.sink;
+    let (sealed, metadata) = ending.blocking(move || sink.finish()).await??;
     let examples = written.failed.take_first();
-    let mut published = Published { files: Vec::new(), bytes: 0, metadata, examples };
-    for (destination, target) in volumes {
-        published.bytes += destination.publish(target).await?;
+    let mut published = Published { files: Vec::new(), bytes: 0, metadata, examples, earlier: Vec::new() };
+    for (destination, sealed) in sealed {
+        published.bytes += destination.publish(sealed, ending).await?;
         published.files.push(destination.describe());
     }
     written.failed.publish(&run.store, run).await?;
+    published.earlier = earlier(request, published.files.len() as u64).await?;
     Ok(published)
+}
+
+/// What another merge left under the same name: a reader would take it for a part of this one, or the other way.
+async fn earlier(request: &MergeRequest, written: u64) -> Result<Vec<String>, MergeError> {
+    let several = request.rows_per_file.is_some();
+    let first = if several { written } else { 0 };
+    let mut found = Vec::new();
+    if several && request.destination.exists().await? {
+        found.push(request.destination.describe());
+    }
+    for number in first.. {
+        let volume = request.destination.volume(number);
+        if !volume.exists().await? {
+            break;
+        }
+        found.push(volume.describe());
+    }
+    Ok(found)
 }
 
 fn report(
@@ -389,6 +407,7 @@ fn report(
         damaged,
         failed_list: run.store.url_of(&shared::store::layout::failed_key(&run.plan.run)),
         examples: published.examples,
+        earlier: published.earlier,
         bytes: published.bytes,
         seconds: started.elapsed().as_secs_f64(),
     }

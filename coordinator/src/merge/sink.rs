@@ -4,7 +4,8 @@ use shared::part::{Metadata, ValidPart, Volume};
 
 use super::destination::Destination;
 use super::tally::Tally;
-use super::volume::{SealedVolume, Shape, VolumeWriter};
+use super::target::Sealed;
+use super::volume::{Shape, VolumeWriter};
 use super::{MergeError, Run};
 
 /// Takes parts in shard order and cuts their rows into files.
@@ -18,7 +19,7 @@ pub(super) struct Sink {
     common: Metadata,
     current: VolumeWriter,
     first_row: u64,
-    done: Vec<(Destination, SealedVolume)>,
+    done: Vec<(Destination, Sealed)>,
     whole: Tally,
 }
 
@@ -48,7 +49,7 @@ impl Sink {
         })
     }
 
-    /// Appends a part, the next in shard order.
+    /// Appends a part, the next in shard order. Blocks.
     pub(super) fn append(&mut self, run: &Run, position: usize, part: &ValidPart) -> Result<(), MergeError> {
         let first_index = run.first_index(position);
         self.whole.add(part, &(0..part.rows()), first_index);
@@ -73,12 +74,12 @@ impl Sink {
         encoded.clone_into(&mut self.common.null_embedding);
     }
 
-    /// The files, and the metadata of them all together.
-    pub(super) fn finish(mut self) -> Result<(Vec<(Destination, SealedVolume)>, Metadata), MergeError> {
+    /// The files, and the metadata of them all together. Blocks.
+    pub(super) fn finish(mut self) -> Result<(Vec<(Destination, Sealed)>, Metadata), MergeError> {
         let whole = std::mem::take(&mut self.whole).metadata(&self.common);
         let metadata = self.current_metadata();
         let destination = self.current_destination();
-        let sealed = self.current.seal(&metadata)?;
+        let sealed = self.current.seal(&metadata, &destination)?;
         self.done.push((destination, sealed));
         Ok((self.done, whole))
     }
@@ -91,7 +92,8 @@ impl Sink {
         let own = volume(&self.destination, self.rows_per_file, self.done.len() as u64 + 1);
         let next = VolumeWriter::begin(&own, &self.shape, rows)?;
         let full = std::mem::replace(&mut self.current, next);
-        self.done.push((destination, full.seal(&metadata)?));
+        let sealed = full.seal(&metadata, &destination)?;
+        self.done.push((destination, sealed));
         Ok(())
     }
 

@@ -9,12 +9,14 @@ use std::ops::Range;
 
 use shared::npz::{self, ArrayHeader, Crc, DeflatedMember, Element, Layout, MEMBERS};
 use shared::part::{Metadata, ValidPart};
-use tokio_util::task::TaskTracker;
 
+use super::buffers::Buffers;
 use super::destination::Destination;
+use super::ending::Ending;
 use super::file_writer::FileWriter;
+use super::object_writer::LARGEST_OBJECT;
 use super::tally::Tally;
-use super::target::{Target, TargetWriter};
+use super::target::{Sealed, Target, TargetWriter};
 use super::{MergeError, OutputType};
 
 /// What all files of a merge share.
@@ -25,8 +27,10 @@ pub(super) struct Shape {
     pub(super) output: OutputType,
     /// Whether members are deflated: only once all rows are there are their sizes known.
     pub(super) compress: bool,
-    /// Where uploads that are given up are ended.
-    pub(super) given_up: TaskTracker,
+    /// How it ends before its time.
+    pub(super) ending: Ending,
+    /// Room for the parts of objects.
+    pub(super) buffers: Buffers,
 }
 
 /// A file that is being written.
@@ -57,12 +61,14 @@ impl VolumeWriter {
         let encoded = headers.each_ref().map(ArrayHeader::to_bytes);
         let size = |member: usize| encoded[member].len() as u64 + headers[member].data_bytes();
         let layout = Layout::stored(&[(MEMBERS[0], size(0)), (MEMBERS[1], size(1)), (MEMBERS[2], size(2))]);
+        let about = layout.data_offset(2) + layout.size(2);
+        check_size(destination, about, rows)?;
         let mut writer = Self {
             tally: Tally::default(),
             target: if shape.compress {
                 Target::File(FileWriter::new(destination.temporary()?))
             } else {
-                destination.begin(layout.data_offset(2) + layout.size(2), &shape.given_up)?
+                destination.begin(about, shape)?
             },
             positions: [0, 1, 2].map(|member| layout.data_offset(member)),
             layout,
@@ -105,8 +111,12 @@ impl VolumeWriter {
         Ok(())
     }
 
-    /// Writes metadata, headers and directory.
-    pub(super) fn seal(mut self, metadata: &Metadata) -> Result<SealedVolume, MergeError> {
+    /// Writes metadata, headers and directory, and deflates all that is to be deflated. Blocks.
+    pub(super) fn seal(
+        mut self,
+        metadata: &Metadata,
+        destination: &Destination,
+    ) -> Result<Sealed, MergeError> {
         let member = encode_metadata(metadata);
         for position in 0..3 {
             let (at, header) = self.layout.seal(position, self.crcs[position].value());
@@ -118,7 +128,10 @@ impl VolumeWriter {
         self.write_at(self.layout.data_offset(last), &member)?;
         let (at, directory) = self.layout.directory();
         self.write_at(at, &directory)?;
-        Ok(SealedVolume { target: self.target, layout: self.layout, given_up: self.shape.given_up })
+        match (self.target, self.shape.compress) {
+            (Target::File(stored), true) => deflate(stored, &self.layout, destination, &self.shape),
+            (target, _) => target.seal(),
+        }
     }
 
     fn append(&mut self, member: usize, bytes: &[u8]) -> Result<(), MergeError> {
@@ -137,29 +150,33 @@ impl VolumeWriter {
     }
 }
 
-/// A file with all its bytes, not yet under its name.
-#[derive(Debug)]
-pub(super) struct SealedVolume {
-    pub(super) target: Target,
-    layout: Layout,
-    given_up: TaskTracker,
+/// An object has a limited number of parts, and parts are in memory.
+fn check_size(destination: &Destination, size: u64, rows: u64) -> Result<(), MergeError> {
+    if size <= LARGEST_OBJECT || !destination.is_sent() {
+        return Ok(());
+    }
+    let fit = u128::from(rows) * u128::from(LARGEST_OBJECT) / u128::from(size);
+    let (name, most) = (destination.describe(), LARGEST_OBJECT);
+    Err(MergeError::TooLarge { name, size, most, rows: fit as u64 })
 }
 
-impl SealedVolume {
-    /// The same members deflated, on their way to the destination. Blocks.
-    pub(super) fn deflate(self, destination: &Destination) -> Result<Target, MergeError> {
-        let Target::File(source) = self.target else {
-            return Err(MergeError::Thread("an object on its way cannot be read".to_owned()));
-        };
-        let path = source.path().to_owned();
-        let mut source = source.into_file().map_err(|error| MergeError::write(&path, error))?;
-        let size =
-            source.as_file().metadata().map_err(|error| MergeError::write(source.path(), error))?.len();
-        let mut target = destination.begin(size, &self.given_up)?;
-        let failed = |source| MergeError::Write { path: destination.describe().into(), source };
-        deflate_into(source.as_file_mut(), &self.layout, &mut target.writer()).map_err(failed)?;
-        Ok(target)
-    }
+/// The members of a stored file deflated, on their way to the destination. Blocks.
+fn deflate(
+    stored: FileWriter,
+    layout: &Layout,
+    destination: &Destination,
+    shape: &Shape,
+) -> Result<Sealed, MergeError> {
+    let path = stored.path().to_owned();
+    let mut stored = stored.into_file().map_err(|error| MergeError::write(&path, error))?;
+    let size = stored.as_file().metadata().map_err(|error| MergeError::write(&path, error))?.len();
+    let mut target = destination.begin(size, shape)?;
+    let failed = |error: io::Error| match error.downcast::<MergeError>() {
+        Ok(error) => error,
+        Err(source) => MergeError::Write { path: destination.describe().into(), source },
+    };
+    deflate_into(stored.as_file_mut(), layout, &mut target.writer(&shape.ending)).map_err(failed)?;
+    target.seal()
 }
 
 fn deflate_into(source: &mut File, layout: &Layout, target: &mut TargetWriter<'_>) -> io::Result<()> {
@@ -192,4 +209,26 @@ fn widen(rows: &[u8], from: usize, to: usize) -> Vec<u8> {
         wide.resize(wide.len() + to.saturating_sub(from), 0);
     }
     wide
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::store::Store;
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_object_too_large_for_bounded_memory_is_refused_with_what_fits() {
+        let object = Destination::Object { store: Store::memory(), key: "F.npz".to_owned() };
+        let begin = |rows| {
+            let object = object.clone();
+            let (output, ending, buffers) = (OutputType::F32, Ending::default(), Buffers::default());
+            let shape = Shape { dim: 4096, id_width: 20, output, compress: false, ending, buffers };
+            tokio::task::spawn_blocking(move || VolumeWriter::begin(&object, &shape, rows))
+        };
+        let error = begin(100_000_000).await.unwrap().unwrap_err();
+        let MergeError::TooLarge { rows, .. } = error else { panic!("{error}") };
+        assert!(error.to_string().contains(&format!("--rows-per-file {rows}")), "{error}");
+        assert!(rows > 30_000_000 && begin(rows).await.unwrap().is_ok());
+    }
 }

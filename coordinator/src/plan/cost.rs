@@ -3,8 +3,8 @@
 //! Floating-point operations of Qwen3-VL-Embedding-8B, as `infra/PERFORMANCE.md` counts them: shards need not take
 //! the predicted time, only all the same. The 2B has other figures and nearly the same proportions.
 
-use shared::images::size::resized;
-use shared::images::{ImageRoots, Match};
+use shared::images::size::{FACTOR, MAX_RATIO, resized};
+use shared::images::{ImageRoots, ImagesError, Match};
 use shared::items::Item;
 use shared::plan::EmbeddingSettings;
 
@@ -16,37 +16,43 @@ const TOKENS_PER_100_BYTES: u64 = 29;
 /// Tokens around an image.
 const IMAGE_FRAME_TOKENS: u64 = 2;
 /// Pixels of a visual token: four patches of 16 by 16.
-const TOKEN_PIXELS: u64 = 32 * 32;
+const TOKEN_PIXELS: u64 = FACTOR as u64 * FACTOR as u64;
 /// What an image is taken for whose header does not tell.
 const USUAL_IMAGE: (u32, u32) = (480, 360);
-/// The longer side may be this many times the shorter one; images beyond are dropped.
-const MOST_RATIO: u32 = 200;
 
 /// Operations of a token: two for each weight of the decoder's layers.
-const TOKEN: u64 = 13_900_000_000;
+const TOKEN: u128 = 13_900_000_000;
 /// Operations of a pair of tokens: `2 h` in each of 36 layers, `h` = 4,096.
-const TOKEN_PAIR: u64 = 2 * 4096 * 36;
+const TOKEN_PAIR: u128 = 2 * 4096 * 36;
 /// Operations of a visual token's four patches: two for each of 0.57 thousand million weights.
-const VISUAL_TOKEN: u64 = 4 * 1_150_000_000;
+const VISUAL_TOKEN: u128 = 4 * 1_150_000_000;
 /// Operations of a pair of visual tokens of one image: sixteen pairs of patches, `4 h` in each of 27 layers, `h` =
 /// 1,152.
-const VISUAL_PAIR: u64 = 16 * 4 * 1152 * 27;
+const VISUAL_PAIR: u128 = 16 * 4 * 1152 * 27;
 /// Costs are counted in this many operations.
-const UNIT: u64 = 1_000_000_000;
+const UNIT: u128 = 1_000_000_000;
 
 /// The cost of an item, in thousand millions of operations; at least 1.
-pub(super) fn cost(item: &Item, matches: &[Match], roots: &ImageRoots, settings: &EmbeddingSettings) -> u32 {
-    let found = matches.iter().filter_map(|found| match found {
-        Match::Found(image) => Some(visual_tokens(roots.dimensions(*image), settings)?),
-        Match::Ambiguous(_) | Match::Missing => None,
-    });
-    operations(item.text.as_deref().unwrap_or_default().len() as u64, found, settings.max_length.into())
+pub(super) fn cost(
+    item: &Item,
+    matches: &[Match],
+    roots: &ImageRoots,
+    settings: &EmbeddingSettings,
+) -> Result<u32, ImagesError> {
+    let mut images = Vec::new();
+    for found in matches {
+        if let Match::Found(image) = found {
+            images.extend(visual_tokens(roots.dimensions(*image)?, settings));
+        }
+    }
+    let text = item.text.as_deref().unwrap_or_default();
+    Ok(operations(text.len() as u64, images.into_iter(), settings.max_length.into()))
 }
 
 /// The tokens of an image; `None` where it is dropped for its ratio.
 fn visual_tokens(size: Option<(u32, u32)>, settings: &EmbeddingSettings) -> Option<u64> {
     let (width, height) = size.unwrap_or(USUAL_IMAGE);
-    if u64::from(width.max(height)) > u64::from(MOST_RATIO) * u64::from(width.min(height)) {
+    if u64::from(width.max(height)) > u64::from(MAX_RATIO) * u64::from(width.min(height)) {
         return None;
     }
     let (width, height) = resized(width, height, settings.min_pixels, settings.max_pixels);
@@ -61,9 +67,11 @@ fn operations(text_bytes: u64, images: impl Iterator<Item = u64>, max_length: u6
             break;
         }
         tokens += visual + IMAGE_FRAME_TOKENS;
+        let visual = u128::from(visual);
         tower += visual * VISUAL_TOKEN + visual * visual * VISUAL_PAIR;
     }
     tokens = (tokens + text_bytes.saturating_mul(TOKENS_PER_100_BYTES) / 100).min(max_length);
+    let tokens = u128::from(tokens);
     let all = tokens * TOKEN + tokens * tokens * TOKEN_PAIR + tower;
     u32::try_from(all / UNIT).unwrap_or(u32::MAX).max(1)
 }
@@ -91,6 +99,9 @@ mod tests {
         // The second image does not fit, and nothing after it is tried.
         let [one, two] = [1, 3].map(|count| operations(0, std::iter::repeat_n(5000, count), 8192));
         assert_eq!(one, two);
+        let absurd = u64::from(u32::MAX);
+        let image = std::iter::once(absurd - FRAME_TOKENS - IMAGE_FRAME_TOKENS);
+        assert_eq!(operations(u64::MAX, image, absurd), u32::MAX);
     }
 
     #[test]

@@ -7,6 +7,8 @@ use shared::items::InputError;
 use shared::plan::{Plan, PlanError};
 use shared::store::StoreError;
 
+use crate::check::CheckError;
+
 /// Planning failed. Bad input writes nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanningError {
@@ -50,6 +52,15 @@ pub enum PlanningError {
     Thread(String),
 }
 
+impl From<CheckError> for PlanningError {
+    fn from(error: CheckError) -> Self {
+        match error {
+            CheckError::Items(error) => error.into(),
+            CheckError::Images(error) => error.into(),
+        }
+    }
+}
+
 impl PlanningError {
     pub(super) fn thread(error: tokio::task::JoinError) -> Self {
         Self::Thread(error.to_string())
@@ -72,10 +83,14 @@ impl PlanningError {
         compare("max-length", was.max_length.to_string(), is.max_length.to_string());
         compare("dim", was.dim.to_string(), is.dim.to_string());
         compare("the text template", format!("{:?}", was.text_template), format!("{:?}", is.text_template));
-        compare("the shard size", old.fleet.shard_size.to_string(), new.fleet.shard_size.to_string());
         compare("the number of items", old.counts.items.to_string(), new.counts.items.to_string());
+        compare("the number of shards", old.counts.shards.to_string(), new.counts.shards.to_string());
+        let largest = |plan: &Plan| plan.fleet.shard_size.to_string();
+        compare("the most items of a shard", largest(old), largest(new));
+        // Bundles are named by what is in them: which of these it is cannot be told from the names.
         if old.shards_sha256 != new.shards_sha256 {
-            differences.push("the items or images are others".to_owned());
+            let what = "items, images, or where the shards are cut (--shard-size, --balance) are others";
+            differences.push(what.to_owned());
         }
         Self::OtherPlan { run: old.run.clone(), differences }
     }

@@ -180,8 +180,8 @@ fn survey(
     let mut images = Hasher::new();
     let mut costs = Vec::new();
     let predict = |read: &ReadItem, matches: &[Match]| match request.balance {
-        Balance::Count => None,
-        Balance::Cost => Some(cost(&read.item, matches, &roots, &request.embedding)),
+        Balance::Count => Ok(None),
+        Balance::Cost => cost(&read.item, matches, &roots, &request.embedding).map(Some),
     };
     let digests = scan(&request.input, &roots, predict, |read, matches, cost| {
         count(&mut counts, read, matches);

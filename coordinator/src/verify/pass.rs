@@ -71,13 +71,20 @@ impl<'a> Pass<'a> {
         self.finish().map_err(|source| VerifyError::Read { name: "failed.jsonl".to_owned(), source })
     }
 
-    fn find(&self, source: &Source) -> Result<Vec<(Source, u64)>, VerifyError> {
+    /// The file of this name, or the files that it was cut into.
+    fn find(&mut self, source: &Source) -> Result<Vec<(Source, u64)>, VerifyError> {
         let size = |file: &Source| {
             let read = |source| VerifyError::Read { name: file.describe(), source };
             file.size(self.runtime).map_err(read)
         };
-        if let Some(size) = size(source)? {
-            return Ok(vec![(source.clone(), size)]);
+        if let Some(whole) = size(source)? {
+            let volume = source.volume(0);
+            if size(&volume)?.is_some() {
+                let (one, other) = (source.describe(), volume.describe());
+                let what = format!("{other} lies beside it, of another merge: {one} alone was looked at");
+                self.report.add(Severity::Note, Check::Readable, what, Rows::default());
+            }
+            return Ok(vec![(source.clone(), whole)]);
         }
         let mut files = Vec::new();
         loop {

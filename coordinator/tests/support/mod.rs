@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test binary uses its own share")]
 
+pub mod uploads;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -131,6 +133,16 @@ impl Synthetic {
     pub async fn put_as(&self, name: &str, bytes: Vec<u8>) {
         let key = format!("{}/{name}", layout::parts_folder(&self.plan.run));
         self.store.put_new(&key, Bytes::from(bytes)).await.unwrap();
+    }
+
+    /// The plan and its list of shards, for a program that reads them.
+    pub async fn put_plan(&self) {
+        let lines: String =
+            self.shards.iter().map(|shard| serde_json::to_string(shard).unwrap() + "\n").collect();
+        let shards_sha256 = shared::digest::sha256_hex(lines.as_bytes());
+        let plan = Plan { shards_sha256, ..self.plan.clone() };
+        self.store.put_new(&layout::shards_key(&plan.run), lines.into()).await.unwrap();
+        self.store.put_new(&layout::plan_key(&plan.run), plan.to_json().unwrap().into()).await.unwrap();
     }
 
     pub async fn put_all(&self, device: Device) {

@@ -58,9 +58,7 @@ impl Folder {
         file.take(size + 1).read_to_end(&mut bytes).map_err(|source| read_error(&path, source))?;
         if bytes.len() as u64 == size { Ok(bytes) } else { Err(ImagesError::Changed { path }) }
     }
-}
 
-impl Folder {
     /// The first `most` bytes of a file.
     pub fn read_start(&self, path: &str, locator: u64, most: usize) -> Result<Vec<u8>, ImagesError> {
         let path = self.place(path, locator);

@@ -113,18 +113,20 @@ impl ImageRoots {
         }
     }
 
-    /// Width and height in pixels, as the first bytes say; `None` where they do not, or cannot be read. From any
-    /// thread.
-    pub fn dimensions(&self, image: FoundImage) -> Option<(u32, u32)> {
+    /// Width and height in pixels, as the first bytes say; `None` where they do not tell. From any thread.
+    pub fn dimensions(&self, image: FoundImage) -> Result<Option<(u32, u32)>, ImagesError> {
         let Root { source, index } = self.root(image);
         let (path, locator) = (index.path(image.entry), index.locator(image.entry));
         let start = |most| match source {
-            Source::Folder(folder) => folder.read_start(path, locator, most).unwrap_or_default(),
-            Source::Zip(zip) => zip.read_start(locator, most),
+            Source::Folder(folder) => folder.read_start(path, locator, most),
+            Source::Zip(zip) => zip.read_start(path, locator, most),
         };
-        let few = start(FEW_BYTES);
+        let few = start(FEW_BYTES)?;
         // Fewer bytes than asked for are all there are.
-        dimensions(&few).or_else(|| (few.len() == FEW_BYTES).then(|| dimensions(&start(MANY_BYTES)))?)
+        match dimensions(&few) {
+            None if few.len() == FEW_BYTES => Ok(dimensions(&start(MANY_BYTES)?)),
+            told => Ok(told),
+        }
     }
 
     /// Entries of all roots.
@@ -162,4 +164,26 @@ fn candidate(root: &Root, spelling: &str, below_top: bool) -> Option<String> {
         return Some(spelling.to_owned());
     }
     root.index.common_top().map(|top| format!("{top}{spelling}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_that_cannot_be_read_is_no_image_of_unknown_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.gif");
+        std::fs::write(&path, b"GIF89a\x2c\x01\xc8\0").unwrap();
+        std::fs::write(folder.path().join("b.gif"), b"text").unwrap();
+        let roots = ImageRoots::open(&[folder.path().to_owned()]).unwrap();
+        let size = |name| match roots.find(name) {
+            Match::Found(image) => roots.dimensions(image),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(size("a.gif").unwrap(), Some((300, 200)));
+        assert_eq!(size("b.gif").unwrap(), None);
+        std::fs::remove_file(&path).unwrap();
+        assert!(size("a.gif").unwrap_err().to_string().contains("a.gif"));
+    }
 }

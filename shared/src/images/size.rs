@@ -7,8 +7,11 @@ pub const FEW_BYTES: usize = 4 << 10;
 /// Bytes that hold the size of nearly every picture: a JPEG may have a thumbnail and a colour profile before.
 pub const MANY_BYTES: usize = 256 << 10;
 
-/// Both sides of a picture that the model sees are multiples of this.
-const FACTOR: u32 = 32;
+/// Both sides of a picture that the model sees are multiples of this: 2x2 patches of 16 pixels.
+pub const FACTOR: u32 = 32;
+
+/// The longer side may be this many times the shorter one, and no more.
+pub const MAX_RATIO: u32 = 200;
 
 /// Width and height in pixels of a PNG, JPEG, GIF, BMP or WebP that begins with these bytes; `None` where they
 /// do not tell.

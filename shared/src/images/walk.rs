@@ -105,10 +105,10 @@ fn finish_folder(work: &mut Work, listed: Result<(Listing, Vec<PathBuf>), Images
             }
         }
         Err(error) => {
-            work.waiting.clear();
             work.error.get_or_insert(error);
         }
     }
+    // Another thread may have failed before these folders were found.
     if work.error.is_some() {
         work.waiting.clear();
     }

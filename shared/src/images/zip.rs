@@ -73,15 +73,8 @@ impl Zip {
 
     /// The bytes of an entry, checked against its size and CRC.
     pub fn read(&self, entry: &str, locator: u64, size: u64) -> Result<Vec<u8>, ImagesError> {
-        let wrong = |what: String| ImagesError::Entry {
-            path: self.path.clone(),
-            entry: excerpt(entry).into_owned(),
-            what,
-        };
-        let central = self.central_at(locator).map_err(&wrong)?;
-        if central.flags & ENCRYPTED != 0 {
-            return Err(wrong("it is encrypted".to_owned()));
-        }
+        let wrong = |what| self.entry_error(entry, what);
+        let central = self.central_at(locator).map_err(wrong)?;
         // No deflate stream holds more: a directory cannot make us allocate what no file can fill.
         if size > central.packed.saturating_mul(MOST_DEFLATED).saturating_add(MOST_DEFLATED) {
             return Err(wrong(format!(
@@ -89,21 +82,9 @@ impl Zip {
                 central.packed
             )));
         }
-        let offset =
-            central.offset.checked_add(self.shift).ok_or_else(|| wrong("its place is absurd".to_owned()))?;
-        let local = self.local_at(offset, central.method).map_err(&wrong)?;
-        let packed = self.section(local.data, central.packed);
         let mut bytes = Vec::with_capacity(size.min(LARGEST_FIRST_READ) as usize);
-        let most = size.saturating_add(1);
-        let read = match local.method {
-            STORED => packed.take(most).read_to_end(&mut bytes),
-            DEFLATED => DeflateDecoder::new(packed).take(most).read_to_end(&mut bytes),
-            method => {
-                return Err(wrong(format!(
-                    "its compression method {method} is not known; use stored or deflated"
-                )));
-            }
-        };
+        let unpacked = self.unpacked(&central).map_err(wrong)?;
+        let read = unpacked.take(size.saturating_add(1)).read_to_end(&mut bytes);
         read.map_err(|error| wrong(error.to_string()))?;
         if bytes.len() as u64 != size {
             return Err(wrong(format!("it does not have the {size} bytes its directory says")));
@@ -114,23 +95,34 @@ impl Zip {
         Ok(bytes)
     }
 
-    /// The first `most` bytes of an entry, or as many as can be read of it: for what is no more than a guess.
-    pub fn read_start(&self, locator: u64, most: usize) -> Vec<u8> {
+    /// The first `most` bytes of an entry, unchecked.
+    pub fn read_start(&self, entry: &str, locator: u64, most: usize) -> Result<Vec<u8>, ImagesError> {
+        let wrong = |what| self.entry_error(entry, what);
+        let central = self.central_at(locator).map_err(wrong)?;
         let mut bytes = Vec::new();
-        let Ok(central) = self.central_at(locator) else { return bytes };
-        let Some(Ok(local)) =
-            central.offset.checked_add(self.shift).map(|offset| self.local_at(offset, central.method))
-        else {
-            return bytes;
-        };
+        let unpacked = self.unpacked(&central).map_err(wrong)?;
+        let read = unpacked.take(most as u64).read_to_end(&mut bytes);
+        read.map_err(|error| wrong(error.to_string()))?;
+        Ok(bytes)
+    }
+
+    /// The bytes of an entry as they come.
+    fn unpacked(&self, central: &Central) -> Result<Box<dyn Read + '_>, String> {
+        if central.flags & ENCRYPTED != 0 {
+            return Err("it is encrypted".to_owned());
+        }
+        let offset = central.offset.checked_add(self.shift).ok_or("its place is absurd")?;
+        let local = self.local_at(offset, central.method)?;
         let packed = self.section(local.data, central.packed);
-        // What was read before a mistake is a beginning all the same.
-        let _ = match local.method {
-            STORED => packed.take(most as u64).read_to_end(&mut bytes),
-            DEFLATED => DeflateDecoder::new(packed).take(most as u64).read_to_end(&mut bytes),
-            _ => Ok(0),
-        };
-        bytes
+        match local.method {
+            STORED => Ok(Box::new(packed)),
+            DEFLATED => Ok(Box::new(DeflateDecoder::new(packed))),
+            method => Err(format!("its compression method {method} is not known; use stored or deflated")),
+        }
+    }
+
+    fn entry_error(&self, entry: &str, what: String) -> ImagesError {
+        ImagesError::Entry { path: self.path.clone(), entry: excerpt(entry).into_owned(), what }
     }
 
     fn zip_error(&self, what: impl Into<String>) -> ImagesError {
@@ -419,5 +411,7 @@ mod tests {
         let (_folder, path) = zip(&[(1, 1, u32::MAX)]);
         let (zip, index) = Zip::open(&path).unwrap();
         assert!(read(&zip, &index, "a").is_err());
+        let at = index.exact("a").unwrap();
+        assert!(zip.read_start("a", index.locator(at), 10).is_err());
     }
 }

@@ -2,10 +2,7 @@
 
 use crate::embedder::ImageError;
 
-/// Both sides of a resized picture are multiples of this: 2x2 patches of 16 pixels.
-pub const FACTOR: u32 = 32;
-/// The longer side may be this many times the shorter one, and no more.
-pub const MAX_RATIO: u32 = 200;
+pub use shared::images::size::{FACTOR, MAX_RATIO};
 pub use shared::settings::{DEFAULT_MAX_PIXELS, MIN_PIXELS as DEFAULT_MIN_PIXELS};
 
 /// The range a resized picture's pixel count is brought into.
