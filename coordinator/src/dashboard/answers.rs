@@ -52,7 +52,7 @@ pub async fn status(State(served): State<Served>) -> Response {
 /// The status for Prometheus.
 pub async fn metrics(State(served): State<Served>) -> Response {
     let seen = served.feed.fresh().await;
-    let text = metrics::render(&seen.status, seen.at.as_millisecond() as f64 / 1e3);
+    let text = metrics::render(&seen);
     ([(CONTENT_TYPE, metrics::CONTENT_TYPE), (CACHE_CONTROL, "no-store")], text).into_response()
 }
 

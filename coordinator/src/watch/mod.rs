@@ -15,6 +15,8 @@ pub mod control;
 pub mod done;
 pub mod feed;
 pub mod history;
+#[cfg(test)]
+pub(crate) mod sample;
 
 use std::collections::HashMap;
 

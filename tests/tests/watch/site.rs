@@ -36,7 +36,7 @@ fn prometheus_and_json_tell_what_status_tells() {
     let Some(scene) = Scene::plan(SMALL) else { return };
     let dashboard = scene.dashboard(None);
     let (_, before) = get(&dashboard, "/metrics", "");
-    assert_eq!(metric(&before, "embed_fleet_items_total{state=\"done\"}"), Some(0.0));
+    assert_eq!(metric(&before, "embed_fleet_items{state=\"done\"}"), Some(0.0));
     assert_eq!(metric(&before, "embed_fleet_planned_items"), Some(160.0));
     let mut worker = scene.worker("only", 20);
     assert_eq!(worker.wait(), 0);
@@ -51,7 +51,7 @@ fn prometheus_and_json_tell_what_status_tells() {
     );
     let (status, after) = get(&dashboard, "/metrics", "");
     assert_eq!(status, 200);
-    assert_eq!(metric(&after, "embed_fleet_items_total{state=\"done\"}"), Some(160.0));
+    assert_eq!(metric(&after, "embed_fleet_items{state=\"done\"}"), Some(160.0));
     assert_eq!(metric(&after, "embed_fleet_shards{state=\"done\"}"), Some(20.0));
     assert_eq!(metric(&after, "embed_fleet_run_stage{stage=\"finished\"}"), Some(1.0));
     parse_with_prometheus(&after);
@@ -62,7 +62,8 @@ fn parse_with_prometheus(text: &str) {
     let script = "import sys\n\
                   from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse\n\
                   families = {family.name: family for family in parse(sys.stdin.read())}\n\
-                  assert families['embed_fleet_items'].type == 'counter', families\n\
+                  assert families['embed_fleet_items'].type == 'gauge', families\n\
+                  assert families['embed_fleet_worker_items'].type == 'counter', families\n\
                   assert families['embed_fleet_shards'].type == 'gauge'\n\
                   assert {s.labels['state'] for s in families['embed_fleet_shards'].samples} == \
                   {'pending', 'leased', 'delayed', 'done', 'dead'}\n\
