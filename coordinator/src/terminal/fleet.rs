@@ -5,6 +5,7 @@ use ratatui::layout::{Alignment, Constraint, Rect};
 use ratatui::style::{Color, Style, Stylize as _};
 use ratatui::text::{Line, Text};
 use ratatui::widgets::{Cell, Paragraph, Row, Table};
+use shared::excerpt::one_line;
 use shared::queue::{ShardState, WorkerSnapshot};
 
 use super::draw::heading;
@@ -67,13 +68,16 @@ pub fn failure_lines(status: &Status) -> Vec<Line<'static>> {
                 failure.shard,
                 failure.attempts,
                 failure.lost_leases,
-                failure.message.replace(char::is_control, " ")
+                one_line(&failure.message)
             )
             .into(),
         ])
     });
     let refused = status.refused_parts.iter().map(|part| {
-        Line::from(vec!["refused ".yellow(), format!("part {}: {}", part.name, part.reason).into()])
+        Line::from(vec![
+            "refused ".yellow(),
+            one_line(&format!("part {}: {}", part.name, part.reason)).into(),
+        ])
     });
     shards.chain(refused).collect()
 }
