@@ -8,6 +8,7 @@ use shared::queue::{ShardState, WorkerSnapshot};
 use super::Status;
 use super::words::{Stage, percent};
 use crate::watch::condition::{Condition, conditions};
+use crate::watch::unnamed_failures;
 
 /// A few lines: progress, shards, workers, failures, notes.
 pub fn render(status: &Status) -> String {
@@ -57,6 +58,10 @@ fn write_all(text: &mut String, status: &Status) -> std::fmt::Result {
             "{state:<8} shard {} ({} attempts, {} lost leases): {}",
             failure.shard, failure.attempts, failure.lost_leases, failure.message
         )?;
+    }
+    let unnamed = unnamed_failures(status);
+    if unnamed > 0 {
+        writeln!(text, "failed   {unnamed} more shards that are dead or tried again")?;
     }
     for part in &status.refused_parts {
         writeln!(text, "refused  {}: {}", one_line(&part.name), one_line(&part.reason))?;
@@ -153,7 +158,15 @@ mod tests {
         let text = render(&status);
         assert!(text.contains("99960 of 100000 (99.9 %)"), "{text}");
         assert!(text.contains("\nsilent   box-b-712"), "its lease is overdue: {text}");
+        assert!(!text.contains("failed   "), "the queue named them all: {text}");
         assert!(text.contains("\nrefused  000001-x .npz: odd [2J news\n"), "{text}");
+    }
+
+    #[test]
+    fn failures_that_the_queue_does_not_name_are_counted() {
+        let mut status = sample::status();
+        status.shards.dead = 151;
+        assert!(render(&status).contains("\nfailed   150 more shards"), "{}", render(&status));
     }
 
     #[test]

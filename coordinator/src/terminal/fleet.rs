@@ -12,8 +12,8 @@ use super::draw::heading;
 use super::screen::List;
 use crate::status::Status;
 use crate::status::words::grouped;
-use crate::watch::Watched;
 use crate::watch::condition::{Condition, conditions};
+use crate::watch::{Watched, unnamed_failures};
 
 /// From this width on the table has a column for the box.
 const WIDTH_WITH_BOX: u16 = 104;
@@ -48,7 +48,11 @@ pub fn failures(frame: &mut Frame, area: Rect, status: &Status, top: usize, focu
     let lines = failure_lines(status);
     let room = usize::from(area.height.saturating_sub(1));
     let list = clamp(top, lines.len(), room);
-    let title = range("failures", list, lines.len());
+    let mut title = range("failures", list, lines.len());
+    let unnamed = unnamed_failures(status);
+    if unnamed > 0 {
+        title += &format!(", {} more not named", grouped(unnamed));
+    }
     let shown: Vec<Line> = lines.into_iter().skip(list.top).take(room).collect();
     frame.render_widget(Paragraph::new(shown).block(heading(&title, focused)), area);
     list

@@ -111,9 +111,18 @@ fn the_lists_scroll_and_stop_at_their_ends() {
     screen.scroll(Scroll::First);
     screen.scroll(Scroll::Rows(-1));
     assert!(shown(&screen, 80, 24).0.contains("workers 1 to 4 of 40"));
+    assert!(shown(&screen, 80, 24).0.contains("failures 1 to 5 of 9 "));
     screen.focus = Focus::Failures;
     screen.scroll(Scroll::Rows(2));
     assert!(shown(&screen, 80, 24).0.contains("failures 3 to 7 of 9"));
+}
+
+#[test]
+fn failures_that_the_queue_does_not_name_are_counted() {
+    let mut status = sample::status();
+    status.shards.dead = 1_501;
+    let (text, _) = shown(&screen(status), 80, 24);
+    assert!(text.contains("failures 2, 1,500 more not named"), "{text}");
 }
 
 #[test]
