@@ -113,6 +113,8 @@ fn orders_take_the_token_and_reading_from_elsewhere_too() {
     assert_eq!(status_of(&dashboard, rebound), 401);
     let mine = rebound.replace("evil.example", "localhost");
     assert_eq!(status_of(&dashboard, &mine), 200);
+    // And somebody for whom a proxy on this machine asks.
+    assert_eq!(get(&dashboard, "/api/status", "X-Forwarded-For: 192.0.2.1\r\n").0, 401);
 }
 
 /// The status that answers a request as written.
@@ -133,6 +135,8 @@ fn it_listens_for_strangers_only_with_a_token() {
     assert!(refused.stderr().contains("FLEET_DASHBOARD_TOKEN"), "{}", refused.stderr());
     let empty = dashboard("127.0.0.1:0").env("FLEET_DASHBOARD_TOKEN", "").output().expect(2);
     assert!(empty.stderr().contains("token is empty"), "{}", empty.stderr());
+    let odd = dashboard("127.0.0.1:0").env("FLEET_DASHBOARD_TOKEN", "t\u{200b}").output().expect(2);
+    assert!(odd.stderr().contains("no request can carry"), "{}", odd.stderr());
     let taken = scene.dashboard(None);
     let busy = dashboard(&format!("127.0.0.1:{}", taken.port)).output().expect(1);
     assert!(busy.stderr().contains("cannot listen on"), "{}", busy.stderr());
