@@ -1,6 +1,7 @@
 //! Rates over time, from what successive looks counted. Memory is bounded however long a run takes: when there are too
 //! many points, every second one goes.
 
+use std::cmp::Ordering;
 use std::collections::{HashMap, VecDeque};
 
 use serde::Serialize;
@@ -52,12 +53,14 @@ impl History {
     /// Takes a status in, seen at `at` (seconds since the Unix epoch). Only the queue's counts: the store does not
     /// know what is in flight, and a change between the two would look like a rate.
     pub fn record(&mut self, at: f64, status: &Status) {
-        if status.source != Source::Queue || self.latest.is_some_and(|latest| at == latest.at) {
+        if status.source != Source::Queue {
             return;
         }
-        if self.latest.is_some_and(|latest| at < latest.at) {
+        match self.latest.map(|latest| at.total_cmp(&latest.at)) {
+            None | Some(Ordering::Greater) => {}
+            Some(Ordering::Equal) => return,
             // The clock was set back: how long ago the earlier points are is not known any more.
-            *self = Self::default();
+            Some(Ordering::Less) => *self = Self::default(),
         }
         let items = status.items_done + status.items_failed + status.items_in_flight;
         let point = Point { at, items };
