@@ -118,7 +118,16 @@ impl Scene {
 
     /// The same on this port.
     pub fn dashboard_on(&self, port: u16, token: Option<&str>) -> Dashboard {
-        let mut command = self.coordinator("dashboard").flag("--listen", format!("127.0.0.1:{port}"));
+        self.dashboard_at(&format!("127.0.0.1:{port}"), port, token)
+    }
+
+    /// One that other machines can reach too, so that reading takes the token.
+    pub fn dashboard_for_strangers(&self, port: u16, token: &str) -> Dashboard {
+        self.dashboard_at(&format!("0.0.0.0:{port}"), port, Some(token))
+    }
+
+    fn dashboard_at(&self, listen: &str, port: u16, token: Option<&str>) -> Dashboard {
+        let mut command = self.coordinator("dashboard").flag("--listen", listen);
         if let Some(token) = token {
             command = command.env("FLEET_DASHBOARD_TOKEN", token);
         }

@@ -25,6 +25,10 @@ pub struct DashboardArgs {
     #[command(flatten)]
     queue: QueueArgs,
     /// Where to listen; other machines can reach it only with a token
+    ///
+    /// On a loopback address reading takes no token, but for what a proxy passes on. A proxy must pass on the name that
+    /// was asked for (nginx: `proxy_set_header Host $host;`), or whom it forwards for (X-Forwarded-For, Forwarded, Via):
+    /// what it sends by default looks as if it came from this machine.
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
     listen: SocketAddr,
     /// Who says this may pause, resume and drain; better in the environment, since arguments are seen by everybody
@@ -65,7 +69,9 @@ pub async fn dashboard(args: DashboardArgs, file: &FileSettings) -> Result<ExitC
         eprintln!("warning: a token of fewer than {SHORT_TOKEN} characters can be guessed");
     }
     if !address.ip().is_loopback() {
-        eprintln!("warning: the token crosses the network as it is: put TLS in front, or use ssh -L");
+        eprintln!(
+            "warning: the token crosses the network as it is: put TLS in front (the proxy must pass Host on), or use ssh -L"
+        );
     }
     println!("run {run}: http://{address}/");
     axum::serve(listener, router(feed, access)).await?;

@@ -1,6 +1,7 @@
 //! `resume`: makes the queue agree with the store, and says what it did.
 
 use clap::Args;
+use shared::excerpt::one_line;
 use shared::exit::ExitCode;
 use shared::settings::FileSettings;
 
@@ -72,6 +73,6 @@ fn print(resumed: &Resumed, dry_run: bool) {
         println!("{requeued_failed_items} shards with failed items run again");
     }
     for part in refused_parts {
-        println!("not a valid part: {part}");
+        println!("not a valid part: {}", one_line(part));
     }
 }

@@ -67,7 +67,8 @@ pub async fn status(
 async fn on_the_terminal(look: Look) -> Result<ExitCode, Failure> {
     let feed = Feed::start(look).await?;
     let ended = terminal::watch(&feed).await?;
-    print!("{}", text::render(&feed.last().status));
+    // One that was hung up takes nothing.
+    let _ = write!(std::io::stdout(), "{}", text::render(&feed.last().status));
     Ok(if ended == Ended::Interrupted { ExitCode::Interrupted } else { ExitCode::Done })
 }
 

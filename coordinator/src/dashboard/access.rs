@@ -1,15 +1,17 @@
 //! Who may see a run, and who may give orders.
 //!
 //! Reading is free on this machine: where the dashboard listens on loopback alone, and the browser asked for a name of
-//! this machine (a page of a stranger that had its own name point here would ask for that one). From elsewhere reading
-//! takes the token, and orders take it everywhere. Without a token there are no orders and no listening beyond loopback.
+//! this machine (a page of a stranger that had its own name point here would ask for that one). What a proxy on this
+//! machine passes on comes from elsewhere: it is known by what proxies add, or by the name asked for, which a proxy
+//! therefore has to pass on. From elsewhere reading takes the token, and orders take it everywhere. Without a token there
+//! are no orders and no listening beyond loopback.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use axum::http::HeaderMap;
-use axum::http::header::{AUTHORIZATION, HOST};
+use axum::http::header::{AUTHORIZATION, FORWARDED, HOST, VIA};
+use axum::http::{HeaderMap, HeaderName};
 use shared::digest::sha256_hex;
 
 use crate::failure::Failure;
@@ -26,11 +28,17 @@ pub struct Token {
 }
 
 impl Token {
-    /// Not an empty one.
+    /// One that a request can carry: printable ASCII, with no blanks around it.
     pub fn new(token: &str) -> Result<Self, Failure> {
-        if token.trim().is_empty() {
+        let token = token.trim();
+        if token.is_empty() {
             return Err(Failure::usage(
                 "the dashboard's token is empty: leave it out, or set a long random one",
+            ));
+        }
+        if !token.chars().all(|c| c == ' ' || c.is_ascii_graphic()) {
+            return Err(Failure::usage(
+                "the dashboard's token has characters that no request can carry: use letters, digits and signs of ASCII",
             ));
         }
         let is_short = token.len() < SHORT_TOKEN;
@@ -88,7 +96,12 @@ impl Access {
 
     /// Whether this request may see the run.
     pub fn may_read(&self, headers: &HeaderMap) -> bool {
-        (self.is_local && asks_for_this_machine(headers)) || self.is_proven(headers)
+        self.reads_freely(headers) || self.is_proven(headers)
+    }
+
+    /// Whether it may do so without the token.
+    pub fn reads_freely(&self, headers: &HeaderMap) -> bool {
+        self.is_local && asks_for_this_machine(headers) && !is_passed_on(headers)
     }
 
     /// Whether this request may give orders.
@@ -106,6 +119,14 @@ impl Access {
         let (scheme, said) = said.and_then(|said| said.split_once(' ')).unwrap_or_default();
         scheme.eq_ignore_ascii_case("bearer") && token.is(said.trim())
     }
+}
+
+/// Whether a proxy says that it passes the request on for somebody.
+fn is_passed_on(headers: &HeaderMap) -> bool {
+    let says_so = |name: &HeaderName| {
+        *name == FORWARDED || *name == VIA || name == "x-real-ip" || name.as_str().starts_with("x-forwarded-")
+    };
+    headers.keys().any(says_so)
 }
 
 /// Whether the host asked for is this machine by name or number. Browsers always say one.
@@ -149,7 +170,6 @@ mod tests {
             assert!(refused.error.to_string().contains("FLEET_DASHBOARD_TOKEN"));
         }
         assert!(Access::new("[::1]:8080".parse().unwrap(), None).is_ok());
-        assert!(Token::new("  ").is_err());
         assert!(!format!("{:?}", Token::new("hunter2").unwrap()).contains("hunter2"));
     }
 
@@ -168,6 +188,35 @@ mod tests {
         let open = access(ANYWHERE, Some("s3cret"));
         assert!(!open.may_read(&headers("127.0.0.1:8080", None)));
         assert!(open.may_read(&headers("box.example:8080", Some("bearer s3cret"))));
+    }
+
+    #[test]
+    fn what_a_proxy_passes_on_comes_from_elsewhere() {
+        let local = access(HERE, Some("s3cret"));
+        for (name, value) in [
+            ("Forwarded", "for=192.0.2.1"),
+            ("X-Forwarded-For", "192.0.2.1"),
+            ("X-Forwarded-Proto", "https"),
+            ("X-Real-IP", "192.0.2.1"),
+            ("Via", "1.1 proxy"),
+        ] {
+            let passed_on = |said| {
+                let mut headers = headers(HERE, said);
+                headers.insert(HeaderName::try_from(name).unwrap(), value.parse().unwrap());
+                headers
+            };
+            assert!(!local.may_read(&passed_on(None)), "{name}");
+            assert!(local.may_read(&passed_on(Some("Bearer s3cret"))), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_what_a_request_can_carry() {
+        for wrong in ["  ", "s3cret\u{200b}", "gehe\u{ef}m", "two\nlines", "a\u{7f}"] {
+            assert_eq!(Token::new(wrong).unwrap_err().code, shared::exit::ExitCode::Usage, "{wrong:?}");
+        }
+        assert_eq!(Token::new(" s3cret\n").unwrap(), Token::new("s3cret").unwrap());
+        assert!(Token::new("several words of it").is_ok());
     }
 
     #[test]

@@ -15,7 +15,7 @@ use shared::exit::ExitCode;
 
 use super::Served;
 use super::access::Refusal;
-use super::page::Page;
+use super::page::{Page, Rights};
 use crate::metrics;
 use crate::watch::control::Order;
 
@@ -31,14 +31,20 @@ pub async fn refuse_strangers(State(served): State<Served>, request: Request, ne
 }
 
 /// What is seen, again and again.
-pub async fn events(State(served): State<Served>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+pub async fn events(
+    State(served): State<Served>,
+    headers: HeaderMap,
+) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let mut seen = served.feed.watch();
     // The first event is what was seen last.
     seen.mark_changed();
-    let takes_orders = served.access.takes_orders() && served.feed.control().is_possible();
+    let rights = Rights {
+        takes_orders: served.access.takes_orders() && served.feed.control().is_possible(),
+        reads_freely: served.access.reads_freely(&headers),
+    };
     let events = stream::unfold((seen, served.feed), move |(mut seen, feed)| async move {
         seen.changed().await.ok()?;
-        let json = serde_json::to_string(&Page::of(&seen.borrow_and_update(), takes_orders)).ok()?;
+        let json = serde_json::to_string(&Page::of(&seen.borrow_and_update(), rights)).ok()?;
         Some((Ok(Event::default().data(json)), (seen, feed)))
     });
     Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
@@ -52,7 +58,7 @@ pub async fn status(State(served): State<Served>) -> Response {
 /// The status for Prometheus.
 pub async fn metrics(State(served): State<Served>) -> Response {
     let seen = served.feed.fresh().await;
-    let text = metrics::render(&seen.status, seen.at.as_millisecond() as f64 / 1e3);
+    let text = metrics::render(&seen);
     ([(CONTENT_TYPE, metrics::CONTENT_TYPE), (CACHE_CONTROL, "no-store")], text).into_response()
 }
 

@@ -21,7 +21,7 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 const PICTURE: &str = "image/svg+xml";
 
 /// Address, kind and content.
-const FILES: [(&str, &str, &str); 11] = [
+const FILES: [(&str, &str, &str); 13] = [
     ("/", HTML, include_str!("assets/index.html")),
     ("/assets/style.css", STYLE, include_str!("assets/style.css")),
     ("/assets/parts.css", STYLE, include_str!("assets/parts.css")),
@@ -31,6 +31,8 @@ const FILES: [(&str, &str, &str); 11] = [
     ("/assets/words.js", SCRIPT, include_str!("assets/words.js")),
     ("/assets/chart.js", SCRIPT, include_str!("assets/chart.js")),
     ("/assets/lists.js", SCRIPT, include_str!("assets/lists.js")),
+    ("/assets/workers.js", SCRIPT, include_str!("assets/workers.js")),
+    ("/assets/dialog.js", SCRIPT, include_str!("assets/dialog.js")),
     ("/assets/orders.js", SCRIPT, include_str!("assets/orders.js")),
     ("/assets/icon.svg", PICTURE, include_str!("assets/icon.svg")),
 ];

@@ -1,16 +1,18 @@
 //! What the page is sent: a [`Watched`] without what it does not show.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use shared::ids::RunId;
-use shared::queue::{ShardCounts, ShardFailure};
+use shared::queue::{ShardCounts, ShardFailure, WorkerSnapshot};
 
 use crate::fleet::view::Cost;
 use crate::record::RefusedPart;
+use crate::status::Source;
 use crate::status::words::{Stage, percent};
-use crate::status::{Source, Status};
-use crate::watch::Watched;
 use crate::watch::cells::Cells;
 use crate::watch::condition::{Condition, conditions};
+use crate::watch::{Watched, unnamed_failures};
 
 /// The most workers and refused parts sent: a page of more is not read, and every watcher gets it every two seconds.
 const MOST_ROWS: usize = 300;
@@ -37,14 +39,31 @@ pub struct Page<'a> {
     rates: Vec<(i64, f64)>,
     workers: Vec<Worker<'a>>,
     workers_total: usize,
+    conditions: Counts,
     failures: &'a [ShardFailure],
+    /// Failed shards beyond those.
+    failures_unnamed: u64,
     refused_parts: &'a [RefusedPart],
     cost: Option<&'a Cost>,
     notes: &'a [String],
     /// Why this is an old status, where the last look failed.
     trouble: Option<&'a str>,
-    takes_orders: bool,
+    /// What the one who looks may do.
+    #[serde(flatten)]
+    rights: Rights,
 }
+
+/// What the one who looks may do.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Rights {
+    /// With the token, to give orders.
+    pub takes_orders: bool,
+    /// To read without the token, so that a mere link leads somewhere.
+    pub reads_freely: bool,
+}
+
+/// How many workers are in each condition, of all there are.
+type Counts = BTreeMap<&'static str, usize>;
 
 #[derive(Debug, Serialize)]
 struct Items {
@@ -71,9 +90,10 @@ struct Worker<'a> {
 
 impl<'a> Page<'a> {
     /// Of what was seen.
-    pub fn of(watched: &'a Watched, takes_orders: bool) -> Self {
+    pub fn of(watched: &'a Watched, rights: Rights) -> Self {
         let status = &watched.status;
         let stage = Stage::of(status);
+        let all = conditions(&status.workers, &status.leases);
         Self {
             run: &status.run,
             model: &status.model,
@@ -98,20 +118,27 @@ impl<'a> Page<'a> {
                 .iter()
                 .map(|rate| (rate.at as i64, rounded(rate.items_per_second)))
                 .collect(),
-            workers: workers(watched, status),
-            workers_total: status.workers.len(),
+            workers_total: all.len(),
+            conditions: counts(&all),
+            workers: workers(watched, all),
             failures: &status.failures,
+            failures_unnamed: unnamed_failures(status),
             refused_parts: &status.refused_parts[..status.refused_parts.len().min(MOST_ROWS)],
             cost: status.cost.as_ref(),
             notes: &status.notes,
             trouble: watched.trouble.as_deref(),
-            takes_orders,
+            rights,
         }
     }
 }
 
-fn workers<'a>(watched: &Watched, status: &'a Status) -> Vec<Worker<'a>> {
-    let of = |(condition, worker): (Condition, &'a shared::queue::WorkerSnapshot)| Worker {
+fn counts(all: &[(Condition, &WorkerSnapshot)]) -> Counts {
+    let count = |condition| all.iter().filter(|(of, _)| *of == condition).count();
+    Condition::ALL.into_iter().map(|condition| (condition.name(), count(condition))).collect()
+}
+
+fn workers<'a>(watched: &Watched, all: Vec<(Condition, &'a WorkerSnapshot)>) -> Vec<Worker<'a>> {
+    let of = |(condition, worker): (Condition, &'a WorkerSnapshot)| Worker {
         id: &worker.id.0,
         device: &worker.info.device,
         of_box: &worker.info.instance,
@@ -123,10 +150,64 @@ fn workers<'a>(watched: &Watched, status: &'a Status) -> Vec<Worker<'a>> {
         items: worker.items_done + worker.items_in_flight,
         host_failures: worker.host_failures,
     };
-    conditions(&status.workers, &status.leases).into_iter().take(MOST_ROWS).map(of).collect()
+    all.into_iter().take(MOST_ROWS).map(of).collect()
 }
 
 /// Two digits are what is shown.
 fn rounded(rate: f64) -> f64 {
     (rate * 100.0).round() / 100.0
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::ids::WorkerId;
+    use shared::queue::ShardFailure;
+
+    use super::*;
+    use crate::status::{Status, sample};
+    use crate::watch::sample::watched;
+
+    const RIGHTS: Rights = Rights { takes_orders: false, reads_freely: true };
+
+    fn sent(status: Status) -> serde_json::Value {
+        serde_json::to_value(Page::of(&watched(status), RIGHTS)).unwrap()
+    }
+
+    #[test]
+    fn workers_that_are_not_sent_are_counted() {
+        let mut status = sample::status();
+        let (working, banned) = (status.workers[0].clone(), status.workers[2].clone());
+        let many = |one: &WorkerSnapshot, count: u32, name: &str| -> Vec<WorkerSnapshot> {
+            let named =
+                |number| WorkerSnapshot { id: WorkerId(format!("{name}-{number:03}")), ..one.clone() };
+            (0..count).map(named).collect()
+        };
+        status.workers = [many(&banned, 250, "banned"), many(&working, 150, "working")].concat();
+        let page = sent(status);
+        assert_eq!(page["workers"].as_array().unwrap().len(), MOST_ROWS);
+        assert_eq!(page["workers_total"], 400);
+        assert_eq!(
+            (&page["conditions"]["working"], &page["conditions"]["banned"]),
+            (&150.into(), &250.into())
+        );
+        assert_eq!(page["conditions"]["gone"], 0);
+    }
+
+    #[test]
+    fn failures_that_the_queue_does_not_name_are_counted() {
+        let mut status = sample::status();
+        assert_eq!(sent(status.clone())["failures_unnamed"], 0);
+        (status.shards.dead, status.shards.delayed) = (130, 20);
+        let one: ShardFailure = status.failures[0].clone();
+        status.failures = vec![one; 100];
+        assert_eq!(sent(status.clone())["failures_unnamed"], 50);
+        status.source = Source::Store;
+        assert_eq!(sent(status)["failures_unnamed"], 0, "the store names none and counts none");
+    }
+
+    #[test]
+    fn rights_stand_beside_the_rest() {
+        let page = sent(sample::status());
+        assert_eq!((&page["takes_orders"], &page["reads_freely"]), (&false.into(), &true.into()));
+    }
 }

@@ -1,7 +1,7 @@
 //! A status for Prometheus, in the OpenMetrics text format. `infra/grafana/embed-fleet.json` is a board of these names.
 //!
-//! Everything is made from one [`Status`] at the moment of the scrape; nothing is counted here. The two counters may
-//! fall where shards are embedded again, which Prometheus takes for a restart of the counter.
+//! Everything is made from what was seen last; nothing is counted here. Items are gauges, since shards that are embedded
+//! again are counted back. What a worker embedded starts anew with the queue alone, so that it is a counter.
 
 mod sheet;
 
@@ -10,17 +10,19 @@ use shared::queue::WorkerSnapshot;
 use crate::fleet::view::Cost;
 use crate::status::words::Stage;
 use crate::status::{Source, Status};
-use crate::watch::condition::{Condition, conditions};
+use crate::watch::Watched;
+use crate::watch::condition::{Condition, conditions, is_gone};
 use sheet::{Sheet, labels};
 
 /// What [`render`] makes.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// All metrics of a run that stood so at `at` (seconds since the Unix epoch). Workers that are gone are left out, so that
-/// boxes that come and go do not fill a database.
-pub fn render(status: &Status, at: f64) -> String {
+/// All metrics of a run. Workers that are gone are only counted, so that boxes that come and go do not fill a database.
+pub fn render(watched: &Watched) -> String {
+    let status = &watched.status;
     let mut sheet = Sheet::default();
-    run(&mut sheet, status, at);
+    run(&mut sheet, status);
+    look(&mut sheet, watched);
     progress(&mut sheet, status);
     let all = conditions(&status.workers, &status.leases);
     let of_condition = |condition: Condition| {
@@ -29,7 +31,7 @@ pub fn render(status: &Status, at: f64) -> String {
     };
     sheet.gauges("workers", "Workers by what they are up to", Condition::ALL.map(of_condition));
     let present: Vec<&WorkerSnapshot> =
-        all.iter().filter(|(of, _)| *of != Condition::Gone).map(|(_, worker)| *worker).collect();
+        all.iter().map(|(_, worker)| *worker).filter(|worker| !is_gone(worker)).collect();
     workers(&mut sheet, &present);
     if let Some(cost) = &status.cost {
         money(&mut sheet, cost);
@@ -37,7 +39,7 @@ pub fn render(status: &Status, at: f64) -> String {
     sheet.text()
 }
 
-fn run(sheet: &mut Sheet, status: &Status, at: f64) {
+fn run(sheet: &mut Sheet, status: &Status) {
     let dim = status.dim.to_string();
     let about = [("run", status.run.as_str()), ("model", &status.model), ("dim", &dim)];
     sheet.info("run", "The run", labels(about));
@@ -47,15 +49,25 @@ fn run(sheet: &mut Sheet, status: &Status, at: f64) {
     sheet.gauges("run_stage", "1 for the stage that the run is in, 0 for the others", one_hot);
     let up = f64::from(u8::from(status.source == Source::Queue));
     sheet.gauge("queue_up", "Whether the queue answered; without it the store tells what is finished", up);
+}
+
+fn look(sheet: &mut Sheet, watched: &Watched) {
+    let at = watched.at.as_millisecond() as f64 / 1e3;
     sheet.gauge("status_timestamp_seconds", "When the run stood so, since the Unix epoch", at);
+    let stale = f64::from(u8::from(watched.trouble.is_some()));
+    sheet.gauge(
+        "status_stale",
+        "1 where the last look failed or is slow: all of this is what an older one saw",
+        stale,
+    );
 }
 
 fn progress(sheet: &mut Sheet, status: &Status) {
     let items = [("done", status.items_done), ("failed", status.items_failed)];
-    sheet.counters(
+    sheet.gauges(
         "items",
         "Items in finished shards: with a vector, or failed",
-        items.map(|(state, count)| (labels([("state", state)]), count)),
+        items.map(|(state, count)| (labels([("state", state)]), count as f64)),
     );
     sheet.gauge("planned_items", "Items of the run", status.items_total as f64);
     sheet.gauge("in_flight_items", "Items embedded in shards still held", status.items_in_flight as f64);
@@ -148,6 +160,7 @@ mod tests {
 
     use super::*;
     use crate::status::sample;
+    use crate::watch::sample::watched;
 
     /// Names of metrics as samples have them.
     fn names(text: &str) -> BTreeSet<&str> {
@@ -157,20 +170,23 @@ mod tests {
 
     #[test]
     fn a_status_is_told_with_names_units_and_labels() {
-        let text = render(&sample::status(), 1_767_229_200.5);
+        let text = render(&watched(sample::status()));
         for line in [
-            "embed_fleet_items_total{state=\"done\"} 109551",
-            "embed_fleet_items_total{state=\"failed\"} 17",
+            "embed_fleet_items{state=\"done\"} 109551.0",
+            "embed_fleet_items{state=\"failed\"} 17.0",
             "embed_fleet_planned_items 176443.0",
             "embed_fleet_shards{state=\"dead\"} 1.0",
             "embed_fleet_items_per_second 24.55",
             "embed_fleet_time_left_seconds 2699.0",
             "embed_fleet_run_stage{stage=\"running\"} 1.0",
             "embed_fleet_queue_up 1.0",
+            "embed_fleet_status_stale 0.0",
+            "embed_fleet_status_timestamp_seconds 1767229200.0",
+            "embed_fleet_worker_items_total{worker=\"box-a-711-1f00aa01\"} 54000",
             "embed_fleet_workers{state=\"silent\"} 1.0",
             "embed_fleet_worker_last_seen_seconds{worker=\"box-a-711-1f00aa01\"} 6.0",
             "embed_fleet_worker_busy_ratio{worker=\"box-b-712-1f00aa02\"} 0.41",
-            "embed_fleet_worker_last_seen_seconds{worker=\"box-\\\"c\\\"-713-1f00aa03\"} 310.0",
+            "embed_fleet_worker_last_seen_seconds{worker=\"box-\\\"c\\\"-713-1f00aa03\"} 31.0",
             "embed_fleet_cost_dollars 1.92",
             "embed_fleet_cost_budget_dollars 6.0",
             "embed_fleet_gpu_cost_dollars{gpu=\"RTX 4090\"} 1.92",
@@ -192,7 +208,8 @@ mod tests {
             ..sample::status()
         };
         status.workers.clear();
-        let text = render(&status, 0.0);
+        let text = render(&Watched { trouble: Some("no answer".to_owned()), ..watched(status) });
+        assert!(text.contains("embed_fleet_status_stale 1.0"), "{text}");
         assert!(text.contains("embed_fleet_queue_up 0.0"), "{text}");
         assert!(text.contains("embed_fleet_run_stage{stage=\"from_store\"} 1.0"), "{text}");
         for absent in ["per_second", "time_left", "cost", "gpu", "worker_"] {
@@ -206,9 +223,11 @@ mod tests {
         let gone = &mut status.workers[1];
         (gone.leases, gone.last_seen_seconds) = (0, 900.0);
         status.leases.retain(|lease| lease.expires_in_seconds > 0.0);
-        let text = render(&status, 0.0);
+        status.workers[2].last_seen_seconds = 900.0;
+        let text = render(&watched(status));
         assert!(text.contains("embed_fleet_workers{state=\"gone\"} 1.0"), "{text}");
-        assert!(!text.contains("box-b"), "{text}");
+        assert!(text.contains("embed_fleet_workers{state=\"banned\"} 1.0"), "{text}");
+        assert!(!text.contains("box-b") && !text.contains("1f00aa03"), "{text}");
     }
 
     #[test]
@@ -218,7 +237,7 @@ mod tests {
         assert!(parsed["panels"].as_array().is_some_and(|panels| panels.len() >= 8));
         let mut status = sample::status();
         status.cost.as_mut().unwrap().billed = Some(crate::dollars::Dollars(2.0));
-        let text = render(&status, 0.0);
+        let text = render(&watched(status));
         let exist = names(&text);
         let asked: BTreeSet<&str> = board
             .split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
@@ -227,6 +246,23 @@ mod tests {
         assert!(asked.len() >= 12, "{asked:?}");
         for name in asked {
             assert!(exist.contains(name), "{name} is on the board; there are {exist:?}");
+        }
+    }
+
+    /// Two series are only computed with where their labels agree; those of a job and an instance never do by luck.
+    #[test]
+    fn the_board_computes_with_sums_and_takes_rates_of_counters() {
+        let board: serde_json::Value =
+            serde_json::from_str(include_str!("../../../infra/grafana/embed-fleet.json")).unwrap();
+        let panels = board["panels"].as_array().unwrap();
+        let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().unwrap());
+        let asked: Vec<&str> = targets.map(|target| target["expr"].as_str().unwrap()).collect();
+        assert!(asked.len() >= 15, "{asked:?}");
+        for expression in asked {
+            let series = expression.matches("embed_fleet_").count();
+            let sums = expression.matches("sum(embed_fleet_").count();
+            assert!(series == 1 || series == sums, "{expression}");
+            assert_eq!(expression.contains("rate("), expression.contains("_total{"), "{expression}");
         }
     }
 }

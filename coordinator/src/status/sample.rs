@@ -55,7 +55,7 @@ pub fn status() -> Status {
                 items_in_flight: 0,
                 host_failures: 3,
                 banned: true,
-                ..worker("box-\"c\"-713-1f00aa03", "NVIDIA \\ H100", None, 310.0)
+                ..worker("box-\"c\"-713-1f00aa03", "NVIDIA \\ H100", None, 31.0)
             },
         ],
         leases: vec![

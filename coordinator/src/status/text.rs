@@ -2,13 +2,13 @@
 
 use std::fmt::Write as _;
 
+use shared::excerpt::one_line;
 use shared::queue::{ShardState, WorkerSnapshot};
 
 use super::Status;
-use super::words::Stage;
-
-/// Workers not seen for this long are listed as gone.
-pub const GONE_AFTER_SECONDS: f64 = 120.0;
+use super::words::{Stage, percent};
+use crate::watch::condition::{Condition, conditions};
+use crate::watch::unnamed_failures;
 
 /// A few lines: progress, shards, workers, failures, notes.
 pub fn render(status: &Status) -> String {
@@ -22,8 +22,7 @@ fn write_all(text: &mut String, status: &Status) -> std::fmt::Result {
     let state = Stage::of(status).words();
     writeln!(text, "run      {} ({state}), model {}, {} dimensions", status.run, status.model, status.dim)?;
     let settled = status.items_done + status.items_failed;
-    let share = 100.0 * settled as f64 / (status.items_total.max(1)) as f64;
-    write!(text, "items    {settled} of {} ({share:.1} %)", status.items_total)?;
+    write!(text, "items    {settled} of {} ({:.1} %)", status.items_total, percent(status))?;
     if status.items_failed > 0 {
         write!(text, ", {} failed", status.items_failed)?;
     }
@@ -49,8 +48,8 @@ fn write_all(text: &mut String, status: &Status) -> std::fmt::Result {
     if let Some(cost) = &status.cost {
         text.push_str(&crate::fleet::view::text::cost(cost));
     }
-    for worker in &status.workers {
-        write_worker(text, worker)?;
+    for (condition, worker) in conditions(&status.workers, &status.leases) {
+        write_worker(text, condition, worker)?;
     }
     for failure in &status.failures {
         let state = if failure.state == ShardState::Dead { "dead" } else { "retry" };
@@ -60,8 +59,12 @@ fn write_all(text: &mut String, status: &Status) -> std::fmt::Result {
             failure.shard, failure.attempts, failure.lost_leases, failure.message
         )?;
     }
+    let unnamed = unnamed_failures(status);
+    if unnamed > 0 {
+        writeln!(text, "failed   {unnamed} more shards that are dead or tried again")?;
+    }
     for part in &status.refused_parts {
-        writeln!(text, "refused  {}: {}", part.name, part.reason)?;
+        writeln!(text, "refused  {}: {}", one_line(&part.name), one_line(&part.reason))?;
     }
     for note in &status.notes {
         writeln!(text, "note     {note}")?;
@@ -69,17 +72,11 @@ fn write_all(text: &mut String, status: &Status) -> std::fmt::Result {
     Ok(())
 }
 
-fn write_worker(text: &mut String, worker: &WorkerSnapshot) -> std::fmt::Result {
-    let what = if worker.banned {
-        "banned"
-    } else if worker.last_seen_seconds > GONE_AFTER_SECONDS {
-        "gone"
-    } else {
-        "worker"
-    };
+fn write_worker(text: &mut String, condition: Condition, worker: &WorkerSnapshot) -> std::fmt::Result {
     write!(
         text,
-        "{what:<8} {} on {}{}, seen {} ago, {} shards held, {} items done",
+        "{:<8} {} on {}{}, seen {} ago, {} shards held, {} items done",
+        condition.name(),
         worker.id,
         worker.info.device,
         on_box(&worker.info.instance),
@@ -117,7 +114,10 @@ mod tests {
     use shared::ids::WorkerId;
     use shared::queue::{WorkerInfo, WorkerSnapshot};
 
-    use super::{duration, write_worker};
+    use super::{duration, render, write_worker};
+    use crate::record::RefusedPart;
+    use crate::status::{Status, sample};
+    use crate::watch::condition::Condition;
 
     #[test]
     fn a_worker_on_a_rented_box_names_it() {
@@ -137,12 +137,36 @@ mod tests {
                 banned: false,
             };
             let mut text = String::new();
-            write_worker(&mut text, &worker).unwrap();
+            write_worker(&mut text, Condition::Working, &worker).unwrap();
             text
         };
-        assert_eq!(said(""), "worker   w on GPU, seen 1.0 s ago, 2 shards held, 3 items done\n");
-        let of_box = "worker   w on GPU of box fleet-r-0-x, seen 1.0 s ago, 2 shards held, 3 items done\n";
+        assert_eq!(said(""), "working  w on GPU, seen 1.0 s ago, 2 shards held, 3 items done\n");
+        let of_box = "working  w on GPU of box fleet-r-0-x, seen 1.0 s ago, 2 shards held, 3 items done\n";
         assert_eq!(said("fleet-r-0-x"), of_box);
+    }
+
+    #[test]
+    fn a_run_is_told_as_in_other_views_and_on_lines_of_its_own() {
+        let reason = "odd\u{1b}[2J\nnews".to_owned();
+        let status = Status {
+            items_total: 100_000,
+            items_done: 99_960,
+            items_failed: 0,
+            refused_parts: vec![RefusedPart { name: "000001-x\u{7}.npz".to_owned(), reason }],
+            ..sample::status()
+        };
+        let text = render(&status);
+        assert!(text.contains("99960 of 100000 (99.9 %)"), "{text}");
+        assert!(text.contains("\nsilent   box-b-712"), "its lease is overdue: {text}");
+        assert!(!text.contains("failed   "), "the queue named them all: {text}");
+        assert!(text.contains("\nrefused  000001-x .npz: odd [2J news\n"), "{text}");
+    }
+
+    #[test]
+    fn failures_that_the_queue_does_not_name_are_counted() {
+        let mut status = sample::status();
+        status.shards.dead = 151;
+        assert!(render(&status).contains("\nfailed   150 more shards"), "{}", render(&status));
     }
 
     #[test]

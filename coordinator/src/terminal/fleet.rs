@@ -5,14 +5,15 @@ use ratatui::layout::{Alignment, Constraint, Rect};
 use ratatui::style::{Color, Style, Stylize as _};
 use ratatui::text::{Line, Text};
 use ratatui::widgets::{Cell, Paragraph, Row, Table};
+use shared::excerpt::one_line;
 use shared::queue::{ShardState, WorkerSnapshot};
 
 use super::draw::heading;
 use super::screen::List;
 use crate::status::Status;
 use crate::status::words::grouped;
-use crate::watch::Watched;
 use crate::watch::condition::{Condition, conditions};
+use crate::watch::{Watched, unnamed_failures};
 
 /// From this width on the table has a column for the box.
 const WIDTH_WITH_BOX: u16 = 104;
@@ -47,7 +48,11 @@ pub fn failures(frame: &mut Frame, area: Rect, status: &Status, top: usize, focu
     let lines = failure_lines(status);
     let room = usize::from(area.height.saturating_sub(1));
     let list = clamp(top, lines.len(), room);
-    let title = range("failures", list, lines.len());
+    let mut title = range("failures", list, lines.len());
+    let unnamed = unnamed_failures(status);
+    if unnamed > 0 {
+        title += &format!(", {} more not named", grouped(unnamed));
+    }
     let shown: Vec<Line> = lines.into_iter().skip(list.top).take(room).collect();
     frame.render_widget(Paragraph::new(shown).block(heading(&title, focused)), area);
     list
@@ -67,13 +72,16 @@ pub fn failure_lines(status: &Status) -> Vec<Line<'static>> {
                 failure.shard,
                 failure.attempts,
                 failure.lost_leases,
-                failure.message.replace(char::is_control, " ")
+                one_line(&failure.message)
             )
             .into(),
         ])
     });
     let refused = status.refused_parts.iter().map(|part| {
-        Line::from(vec!["refused ".yellow(), format!("part {}: {}", part.name, part.reason).into()])
+        Line::from(vec![
+            "refused ".yellow(),
+            one_line(&format!("part {}: {}", part.name, part.reason)).into(),
+        ])
     });
     shards.chain(refused).collect()
 }

@@ -10,6 +10,7 @@ mod screen;
 #[cfg(test)]
 mod tests;
 
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,19 +40,34 @@ pub enum Ended {
     Interrupted,
 }
 
-/// The terminal while it is ours; given back on drop, and by ratatui's hook when the program panics.
-struct Whole(DefaultTerminal);
+/// The terminal while it is ours; given back on drop, and by ratatui's hook when the program panics. One that was hung up
+/// takes nothing back, and no complaint either: ratatui's own drop would print one, and fail.
+struct Whole(ManuallyDrop<DefaultTerminal>);
+
+impl Whole {
+    fn take() -> std::io::Result<Self> {
+        match ratatui::try_init() {
+            Ok(terminal) => Ok(Self(ManuallyDrop::new(terminal))),
+            Err(error) => {
+                // It may have been taken by half.
+                let _ = ratatui::try_restore();
+                Err(error)
+            }
+        }
+    }
+}
 
 impl Drop for Whole {
     fn drop(&mut self) {
-        ratatui::restore();
+        let _ = self.0.show_cursor();
+        let _ = ratatui::try_restore();
     }
 }
 
 /// Shows the run until it is done or the person leaves. The terminal is given back when this future ends or is
 /// dropped, so by any signal that ends the command too.
 pub async fn watch(feed: &Feed) -> Result<Ended, Failure> {
-    let mut terminal = Whole(ratatui::try_init()?);
+    let mut terminal = Whole::take()?;
     let mut events = read_events();
     // Their default would end the program and leave the terminal as it is.
     let mut hang_up = signal(SignalKind::hangup())?;
@@ -71,18 +87,22 @@ pub async fn watch(feed: &Feed) -> Result<Ended, Failure> {
                 Ok(()) => screen.watched = Arc::clone(&seen.borrow_and_update()),
                 Err(_) => return Ok(Ended::Left),
             },
-            event = events.recv() => match event.and_then(wish) {
-                Some(Wish::Leave) => return Ok(Ended::Left),
-                Some(Wish::Interrupt) => return Ok(Ended::Interrupted),
-                Some(Wish::Scroll(scroll)) => screen.scroll(scroll),
-                Some(Wish::Other) => screen.focus = screen.focus.other(),
-                Some(Wish::Give(order)) => {
-                    screen.message = Some("...".to_owned());
-                    give(feed, order, said.clone());
+            event = events.recv() => {
+                // Without keys nobody could leave.
+                let Some(event) = event else { return Ok(Ended::Left) };
+                match wish(event) {
+                    Some(Wish::Leave) => return Ok(Ended::Left),
+                    Some(Wish::Interrupt) => return Ok(Ended::Interrupted),
+                    Some(Wish::Scroll(scroll)) => screen.scroll(scroll),
+                    Some(Wish::Other) => screen.focus = screen.focus.other(),
+                    Some(Wish::Give(order)) => {
+                        screen.message = Some("...".to_owned());
+                        give(feed, order, said.clone());
+                    }
+                    // A resize, or a key without a meaning: drawn again.
+                    None => {}
                 }
-                // A resize, or a key without a meaning: drawn again.
-                None => {}
-            },
+            }
             Some(answer) = answers.recv() => screen.message = Some(answer),
             _ = hang_up.recv() => return Ok(Ended::Left),
             _ = quit.recv() => return Ok(Ended::Left),

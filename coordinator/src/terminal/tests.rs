@@ -1,9 +1,7 @@
 //! Screens as text, held against `snapshots/`.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use shared::ids::{ShardId, WorkerId};
@@ -12,24 +10,7 @@ use shared::queue::{RunState, ShardFailure, ShardState, WorkerSnapshot};
 use super::draw::draw;
 use super::screen::{Focus, Place, Screen, Scroll};
 use crate::status::{Source, Status, sample};
-use crate::watch::Watched;
-use crate::watch::cells::Cells;
-use crate::watch::history::Rate;
-
-fn watched(status: Status) -> Watched {
-    let rate = |minute: i32| Rate {
-        at: 1_767_225_600.0 + f64::from(minute) * 60.0,
-        items_per_second: 20.0 + f64::from(minute % 7) * 1.5,
-    };
-    Watched {
-        at: Timestamp::from_second(1_767_229_200).unwrap(),
-        worker_rates: HashMap::from([(WorkerId("box-a-711-1f00aa01".to_owned()), 12.4)]),
-        status,
-        trouble: None,
-        rates: (0..61).map(rate).collect(),
-        cells: Cells::default(),
-    }
-}
+use crate::watch::sample::watched;
 
 fn screen(status: Status) -> Screen {
     Screen::new(Arc::new(watched(status)), true)
@@ -130,9 +111,18 @@ fn the_lists_scroll_and_stop_at_their_ends() {
     screen.scroll(Scroll::First);
     screen.scroll(Scroll::Rows(-1));
     assert!(shown(&screen, 80, 24).0.contains("workers 1 to 4 of 40"));
+    assert!(shown(&screen, 80, 24).0.contains("failures 1 to 5 of 9 "));
     screen.focus = Focus::Failures;
     screen.scroll(Scroll::Rows(2));
     assert!(shown(&screen, 80, 24).0.contains("failures 3 to 7 of 9"));
+}
+
+#[test]
+fn failures_that_the_queue_does_not_name_are_counted() {
+    let mut status = sample::status();
+    status.shards.dead = 1_501;
+    let (text, _) = shown(&screen(status), 80, 24);
+    assert!(text.contains("failures 2, 1,500 more not named"), "{text}");
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! The shards of a run as a few hundred cells: one a shard in a small run, a range of shards each in a large one.
 //!
 //! Leases, and shards that failed, are the queue's word of this moment. Which shards are done is known from the names in
-//! `parts/` ([`super::done`]); all others are pending.
+//! `parts/` ([`super::done`]); all others are pending, or among the failed ones that the queue only counts
+//! ([`super::unnamed_failures`]).
 
 use serde::ser::{Serialize, SerializeTuple as _, Serializer};
 use shared::queue::ShardState;

@@ -6,7 +6,8 @@ use serde::Serialize;
 use shared::ids::WorkerId;
 use shared::queue::{LeaseSnapshot, WorkerSnapshot};
 
-use crate::status::text::GONE_AFTER_SECONDS;
+/// A worker without a shard that is not heard for so long ended, or its box is gone.
+const GONE_AFTER_SECONDS: f64 = 120.0;
 
 /// A worker without a shard asks for one every few seconds: after so many it is silent.
 const SILENT_AFTER_SECONDS: f64 = 15.0;
@@ -23,7 +24,7 @@ pub enum Condition {
     Working,
     /// It asks for shards.
     Idle,
-    /// Not heard for minutes, with nothing in its hands: it ended, or its box is gone.
+    /// Not banned, and [gone](is_gone).
     Gone,
 }
 
@@ -48,8 +49,14 @@ impl Condition {
     }
 }
 
-/// The workers with what they are up to: those that want to be looked at first, then by name, so that a row keeps
-/// its place from one look to the next.
+/// Whether a worker is not heard for minutes, with nothing in its hands: it ended, or its box is gone. Those that were
+/// banned before are still called that, but are no more there than the others.
+pub fn is_gone(worker: &WorkerSnapshot) -> bool {
+    worker.leases == 0 && worker.last_seen_seconds > GONE_AFTER_SECONDS
+}
+
+/// The workers with what they are up to: those that want to be looked at first, those that are gone last, then by name,
+/// so that a row keeps its place from one look to the next.
 pub fn conditions<'a>(
     workers: &'a [WorkerSnapshot],
     leases: &[LeaseSnapshot],
@@ -58,9 +65,9 @@ pub fn conditions<'a>(
         leases.iter().filter(|lease| lease.expires_in_seconds < 0.0).map(|lease| &lease.worker).collect();
     let mut all: Vec<_> =
         workers.iter().map(|worker| (condition(worker, overdue.contains(&worker.id)), worker)).collect();
-    all.sort_by(|(left, left_worker), (right, right_worker)| {
-        (left, &left_worker.id).cmp(&(right, &right_worker.id))
-    });
+    let rank =
+        |(condition, worker): &(Condition, &'a WorkerSnapshot)| (is_gone(worker), *condition, &worker.id);
+    all.sort_by(|left, right| rank(left).cmp(&rank(right)));
     all
 }
 
@@ -68,7 +75,7 @@ fn condition(worker: &WorkerSnapshot, overdue: bool) -> Condition {
     let waits = worker.leases == 0;
     if worker.banned {
         Condition::Banned
-    } else if waits && worker.last_seen_seconds > GONE_AFTER_SECONDS {
+    } else if is_gone(worker) {
         Condition::Gone
     } else if overdue || (waits && worker.last_seen_seconds > SILENT_AFTER_SECONDS) {
         Condition::Silent
@@ -94,6 +101,7 @@ mod tests {
             (0, 16.0, false, false, Condition::Silent),
             (0, 121.0, false, false, Condition::Gone),
             (0, 4.0, false, true, Condition::Banned),
+            (0, 900.0, false, true, Condition::Banned),
         ] {
             let worker = WorkerSnapshot { leases, last_seen_seconds: seen, banned, ..base.clone() };
             assert_eq!(condition(&worker, overdue), expected, "{leases} leases, seen {seen} s ago");
@@ -109,5 +117,20 @@ mod tests {
         let mut reversed = status.workers.clone();
         reversed.reverse();
         assert_eq!(order(&status.workers), order(&reversed));
+    }
+
+    #[test]
+    fn a_banned_worker_whose_box_is_gone_stands_at_the_end() {
+        let mut status = sample::status();
+        let of = |condition| move |(of, _): &(Condition, &WorkerSnapshot)| *of == condition;
+        assert_eq!(
+            conditions(&status.workers, &status.leases).iter().position(of(Condition::Banned)),
+            Some(0)
+        );
+        status.workers[2].last_seen_seconds = 900.0;
+        assert_eq!(
+            conditions(&status.workers, &status.leases).iter().position(of(Condition::Banned)),
+            Some(2)
+        );
     }
 }

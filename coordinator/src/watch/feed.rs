@@ -3,6 +3,7 @@
 //! It looks every two seconds while somebody watches, and seldom otherwise, so that the history has no hole. A look
 //! costs the queue O(workers).
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +32,12 @@ const LEAST: Duration = Duration::from_millis(250);
 
 /// A status older than this is not handed to somebody who asks once.
 const FRESH: Duration = Duration::from_secs(2);
+
+/// Somebody who asks once waits no longer for a look, and gets what was seen last.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// A look that takes longer is told of.
+const SLOW: Duration = Duration::from_secs(5);
 
 /// What was seen last, and whoever wants to be told.
 #[derive(Clone)]
@@ -71,15 +78,15 @@ impl Feed {
         Arc::clone(&self.seen.borrow())
     }
 
-    /// What is seen now, or a moment ago.
+    /// What is seen now, or a moment ago; what was seen last, where looking takes long.
     pub async fn fresh(&self) -> Arc<Watched> {
         let age = Timestamp::now().duration_since(self.seen.borrow().at);
         if age.unsigned_abs() > FRESH {
             let mut receiver = self.seen.subscribe();
             receiver.mark_unchanged();
             self.look_now.notify_one();
-            // The sender lives as long as this feed.
-            let _ = receiver.changed().await;
+            // Either way there is an answer.
+            let _ = tokio::time::timeout(PATIENCE, receiver.changed()).await;
         }
         self.last()
     }
@@ -110,14 +117,12 @@ impl Watcher {
             let pause = if seen.receiver_count() > 0 { WATCHED } else { UNWATCHED };
             // Either way a look follows.
             let _ = tokio::time::timeout(pause, look_now.notified()).await;
-            let next = match self.look.take().await {
-                Ok(status) => self.see(status).await,
-                Err(failure) => {
-                    let last = Watched::clone(&seen.borrow());
-                    Watched { trouble: Some(format!("{:#}", failure.error)), ..last }
+            match told_when_slow(self.look.take(), SLOW, &seen).await {
+                Ok(status) => {
+                    seen.send_replace(Arc::new(self.see(status).await));
                 }
-            };
-            seen.send_replace(Arc::new(next));
+                Err(failure) => tell(&seen, format!("{:#}", failure.error)),
+            }
         }
     }
 
@@ -133,5 +138,65 @@ impl Watcher {
             cells,
             status,
         }
+    }
+}
+
+/// What was seen last, with why there is nothing newer.
+fn tell(seen: &watch::Sender<Arc<Watched>>, trouble: String) {
+    let last = Watched::clone(&seen.borrow());
+    seen.send_replace(Arc::new(Watched { trouble: Some(trouble), ..last }));
+}
+
+/// The look's answer, however late; those who watch are told once when it takes long.
+async fn told_when_slow<T>(
+    look: impl Future<Output = T>,
+    slow: Duration,
+    seen: &watch::Sender<Arc<Watched>>,
+) -> T {
+    let mut look = pin!(look);
+    if let Ok(answer) = tokio::time::timeout(slow, look.as_mut()).await {
+        return answer;
+    }
+    tell(seen, format!("no answer for {} s, and still waiting", slow.as_secs_f64()));
+    look.await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::sample;
+    use crate::watch::sample::watched;
+
+    fn seen() -> watch::Sender<Arc<Watched>> {
+        watch::channel(Arc::new(watched(sample::status()))).0
+    }
+
+    #[tokio::test]
+    async fn a_slow_look_is_told_of_once_and_its_answer_taken() {
+        let seen = seen();
+        let mut told = seen.subscribe();
+        let after = Duration::from_millis(500);
+        told_when_slow(async {}, after, &seen).await;
+        assert!(!told.has_changed().unwrap());
+        let slow = async {
+            told.changed().await.unwrap();
+            told.borrow_and_update().trouble.clone()
+        };
+        let trouble = told_when_slow(slow, after, &seen).await;
+        assert_eq!(trouble.as_deref(), Some("no answer for 0.5 s, and still waiting"));
+        assert!(!told.has_changed().unwrap(), "once");
+    }
+
+    #[tokio::test]
+    async fn somebody_who_asks_once_gets_an_answer_though_nobody_looks_any_more() {
+        let stop = CancellationToken::new();
+        let feed = Feed {
+            seen: seen(),
+            look_now: Arc::new(Notify::new()),
+            control: Control::new(None),
+            _task: Arc::new(stop.drop_guard()),
+        };
+        let answer = tokio::time::timeout(PATIENCE * 2, feed.fresh()).await.unwrap();
+        assert_eq!(answer.status, sample::status());
     }
 }

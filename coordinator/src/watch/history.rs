@@ -1,6 +1,7 @@
 //! Rates over time, from what successive looks counted. Memory is bounded however long a run takes: when there are too
 //! many points, every second one goes.
 
+use std::cmp::Ordering;
 use std::collections::{HashMap, VecDeque};
 
 use serde::Serialize;
@@ -52,8 +53,14 @@ impl History {
     /// Takes a status in, seen at `at` (seconds since the Unix epoch). Only the queue's counts: the store does not
     /// know what is in flight, and a change between the two would look like a rate.
     pub fn record(&mut self, at: f64, status: &Status) {
-        if status.source != Source::Queue || self.latest.is_some_and(|latest| at <= latest.at) {
+        if status.source != Source::Queue {
             return;
+        }
+        match self.latest.map(|latest| at.total_cmp(&latest.at)) {
+            None | Some(Ordering::Greater) => {}
+            Some(Ordering::Equal) => return,
+            // The clock was set back: how long ago the earlier points are is not known any more.
+            Some(Ordering::Less) => *self = Self::default(),
         }
         let items = status.items_done + status.items_failed + status.items_in_flight;
         let point = Point { at, items };
@@ -161,6 +168,20 @@ mod tests {
         history.record(20.0, &at(200));
         assert_eq!(history.rates().len(), 1);
         assert!((history.rates()[0].items_per_second - 5.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_begins_anew() {
+        let mut history = History::default();
+        let mut status = at(0);
+        let id = status.workers[0].id.clone();
+        for second in [5_000.0, 5_010.0, 1_000.0, 1_010.0, 1_010.0] {
+            status.items_done += 20;
+            status.workers[0].items_done += 20;
+            history.record(second, &status);
+        }
+        assert_eq!(history.rates(), [Rate { at: 1_010.0, items_per_second: 2.0 }]);
+        assert!((history.worker_rates()[&id] - 2.0).abs() < 1e-9);
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub mod control;
 pub mod done;
 pub mod feed;
 pub mod history;
+#[cfg(test)]
+pub(crate) mod sample;
 
 use std::collections::HashMap;
 
@@ -22,7 +24,7 @@ use jiff::Timestamp;
 use shared::ids::WorkerId;
 use shared::queue::WorkerSnapshot;
 
-use crate::status::Status;
+use crate::status::{Source, Status};
 use cells::Cells;
 use condition::Condition;
 use history::Rate;
@@ -42,6 +44,16 @@ pub struct Watched {
     pub worker_rates: HashMap<WorkerId, f64>,
     /// The shards.
     pub cells: Cells,
+}
+
+/// Failed shards that the queue only counts: it names a hundred.
+pub fn unnamed_failures(status: &Status) -> u64 {
+    match status.source {
+        Source::Queue => {
+            (status.shards.dead + status.shards.delayed).saturating_sub(status.failures.len() as u64)
+        }
+        Source::Store => 0,
+    }
 }
 
 impl Watched {

@@ -1,6 +1,6 @@
 //! Pictures of the dashboard for the documentation: `infra/screenshots [FOLDER]`.
 //!
-//! A fleet of this machine works on a run of 345 shards, of which one cannot be fetched; one worker is killed; then
+//! A fleet of this machine works on a run of 345 shards, of which one has a damaged bundle; one worker is killed; then
 //! the page is looked at on a desk and on a phone, in the light and in the dark.
 
 // A test program: an unwrap is an assertion.
@@ -8,6 +8,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
 use tests::browser::{Browser, Look};
 use tests::program::{Program, Running, path_of};
@@ -25,7 +26,7 @@ fn main() -> ExitCode {
     std::fs::create_dir_all(&folder).unwrap();
     let Some(mut browser) = Browser::start() else { return ExitCode::FAILURE };
     let Some(scene) = Scene::plan(RUN) else { return ExitCode::FAILURE };
-    std::fs::remove_file(bundle(&scene.run_folder().join("inputs"), "000031")).unwrap();
+    damage(&bundle(&scene.run_folder().join("inputs"), "000031"));
     let _launcher = launch(&scene);
     until("four workers", || (scene.status()["workers"].as_array().unwrap().len() == 4).then_some(()));
     let dashboard = scene.dashboard(Some("a token for the pictures"));
@@ -53,8 +54,30 @@ fn bundle(bundles: &Path, shard: &str) -> PathBuf {
     entries.find(|entry| entry.file_name().to_string_lossy().starts_with(shard)).unwrap().path()
 }
 
+/// Turns one bit over.
+fn damage(path: &Path) {
+    let mut bytes = std::fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// A launcher that is told to end on drop, and waited for: it ends its boxes first, which nobody else does.
+struct Launcher(Running);
+
+impl Drop for Launcher {
+    fn drop(&mut self) {
+        if self.0.is_running() {
+            self.0.signal("INT");
+            if self.0.wait_for(Duration::from_secs(60)).is_none() {
+                eprintln!("the launcher does not end; its workers may be left behind");
+            }
+        }
+    }
+}
+
 /// A launcher with four boxes of this machine.
-fn launch(scene: &Scene) -> Running {
+fn launch(scene: &Scene) -> Launcher {
     let boxes = scene.folder().join("boxes");
     let program: Program = scene
         .coordinator("launch")
@@ -66,7 +89,7 @@ fn launch(scene: &Scene) -> Running {
         .env("RIGGED_BATCH_MS", "320")
         .env("HOME", scene.folder())
         .env("PATH", "/usr/bin:/bin");
-    program.start(&scene.folder().join("launch.log"))
+    Launcher(program.start(&scene.folder().join("launch.log")))
 }
 
 /// Kills the first worker with -9. Its id holds that of its process.

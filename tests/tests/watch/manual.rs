@@ -44,19 +44,24 @@ fn completions_hold_every_command() {
     check_completions(Program::worker, 3);
 }
 
-#[test]
-fn every_command_has_a_manual_page() {
+fn check_manual(program: fn(&std::path::Path) -> Program, name: &str) {
     let folder = TempDir::new().unwrap();
-    let first = Program::coordinator(folder.path()).args(["man"]).output().expect(0).stdout();
-    assert!(first.contains(".TH coordinator 1"), "{first}");
-    let _ = Program::coordinator(folder.path()).args(["man", "pages/man1"]).output().expect(0);
-    for command in commands(Program::coordinator) {
-        let page = folder.path().join(format!("pages/man1/coordinator-{command}.1"));
+    let first = program(folder.path()).args(["man"]).output().expect(0).stdout();
+    assert!(first.contains(&format!(".TH {name} 1")), "{first}");
+    let _ = program(folder.path()).args(["man", "pages/man1"]).output().expect(0);
+    for command in commands(program) {
+        let page = folder.path().join(format!("pages/man1/{name}-{command}.1"));
         let page = std::fs::read_to_string(&page).unwrap_or_else(|error| panic!("{command}: {error}"));
         assert!(page.contains("Examples:"), "{command}");
     }
     // Not a folder.
     std::fs::write(folder.path().join("file"), "").unwrap();
-    let refused = Program::coordinator(folder.path()).args(["man", "file"]).output().expect(1);
+    let refused = program(folder.path()).args(["man", "file"]).output().expect(1);
     assert!(refused.stderr().contains("cannot write manual pages into file"), "{}", refused.stderr());
+}
+
+#[test]
+fn every_command_has_a_manual_page() {
+    check_manual(Program::coordinator, "coordinator");
+    check_manual(Program::worker, "worker");
 }

@@ -36,7 +36,7 @@ fn prometheus_and_json_tell_what_status_tells() {
     let Some(scene) = Scene::plan(SMALL) else { return };
     let dashboard = scene.dashboard(None);
     let (_, before) = get(&dashboard, "/metrics", "");
-    assert_eq!(metric(&before, "embed_fleet_items_total{state=\"done\"}"), Some(0.0));
+    assert_eq!(metric(&before, "embed_fleet_items{state=\"done\"}"), Some(0.0));
     assert_eq!(metric(&before, "embed_fleet_planned_items"), Some(160.0));
     let mut worker = scene.worker("only", 20);
     assert_eq!(worker.wait(), 0);
@@ -51,7 +51,7 @@ fn prometheus_and_json_tell_what_status_tells() {
     );
     let (status, after) = get(&dashboard, "/metrics", "");
     assert_eq!(status, 200);
-    assert_eq!(metric(&after, "embed_fleet_items_total{state=\"done\"}"), Some(160.0));
+    assert_eq!(metric(&after, "embed_fleet_items{state=\"done\"}"), Some(160.0));
     assert_eq!(metric(&after, "embed_fleet_shards{state=\"done\"}"), Some(20.0));
     assert_eq!(metric(&after, "embed_fleet_run_stage{stage=\"finished\"}"), Some(1.0));
     parse_with_prometheus(&after);
@@ -62,7 +62,8 @@ fn parse_with_prometheus(text: &str) {
     let script = "import sys\n\
                   from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse\n\
                   families = {family.name: family for family in parse(sys.stdin.read())}\n\
-                  assert families['embed_fleet_items'].type == 'counter', families\n\
+                  assert families['embed_fleet_items'].type == 'gauge', families\n\
+                  assert families['embed_fleet_worker_items'].type == 'counter', families\n\
                   assert families['embed_fleet_shards'].type == 'gauge'\n\
                   assert {s.labels['state'] for s in families['embed_fleet_shards'].samples} == \
                   {'pending', 'leased', 'delayed', 'done', 'dead'}\n\
@@ -112,6 +113,8 @@ fn orders_take_the_token_and_reading_from_elsewhere_too() {
     assert_eq!(status_of(&dashboard, rebound), 401);
     let mine = rebound.replace("evil.example", "localhost");
     assert_eq!(status_of(&dashboard, &mine), 200);
+    // And somebody for whom a proxy on this machine asks.
+    assert_eq!(get(&dashboard, "/api/status", "X-Forwarded-For: 192.0.2.1\r\n").0, 401);
 }
 
 /// The status that answers a request as written.
@@ -132,6 +135,8 @@ fn it_listens_for_strangers_only_with_a_token() {
     assert!(refused.stderr().contains("FLEET_DASHBOARD_TOKEN"), "{}", refused.stderr());
     let empty = dashboard("127.0.0.1:0").env("FLEET_DASHBOARD_TOKEN", "").output().expect(2);
     assert!(empty.stderr().contains("token is empty"), "{}", empty.stderr());
+    let odd = dashboard("127.0.0.1:0").env("FLEET_DASHBOARD_TOKEN", "t\u{200b}").output().expect(2);
+    assert!(odd.stderr().contains("no request can carry"), "{}", odd.stderr());
     let taken = scene.dashboard(None);
     let busy = dashboard(&format!("127.0.0.1:{}", taken.port)).output().expect(1);
     assert!(busy.stderr().contains("cannot listen on"), "{}", busy.stderr());

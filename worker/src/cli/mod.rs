@@ -2,8 +2,8 @@
 
 mod bench;
 mod check;
-mod completions;
 mod embed;
+mod manual;
 mod model;
 mod queue;
 mod work;
@@ -37,6 +37,11 @@ const COMPLETIONS_EXAMPLES: &str = "\
 Examples:
   worker completions bash > ~/.local/share/bash-completion/completions/worker";
 
+const MAN_EXAMPLES: &str = "\
+Examples:
+  worker man | man -l -
+  worker man ~/.local/share/man/man1";
+
 /// Claims shards of a run, embeds their items, and uploads the parts.
 #[derive(Debug, Parser)]
 #[command(
@@ -63,7 +68,10 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Print what completes these commands in a shell
     #[command(after_help = COMPLETIONS_EXAMPLES)]
-    Completions(completions::CompletionsArgs),
+    Completions(manual::CompletionsArgs),
+    /// Print the manual, or write a page for every command
+    #[command(after_help = MAN_EXAMPLES)]
+    Man(manual::ManArgs),
     /// Try items that workers died on; a worker starts this by itself
     #[command(hide = true)]
     Probe,
@@ -152,7 +160,8 @@ async fn run(cli: Cli, wrap: Wrap) -> Result<ExitCode, Failure> {
         None => work::work(cli.work, &file, wrap).await,
         Some(Command::Embed(args)) => embed::embed(args, &file).await,
         Some(Command::Bench(args)) => bench::bench(args).await,
-        Some(Command::Completions(args)) => completions::completions(&args),
+        Some(Command::Completions(args)) => manual::completions(&args),
+        Some(Command::Man(args)) => manual::man(&args),
         Some(Command::Probe) => {
             let served = tokio::task::block_in_place(|| probe::serve(wrap));
             served.map(|()| ExitCode::Done).map_err(|error| Failure::new(ExitCode::Unexpected, error))

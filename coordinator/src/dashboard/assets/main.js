@@ -1,9 +1,11 @@
 // The page: takes messages, and writes them down.
 import * as chart from "./chart.js";
+import * as dialog from "./dialog.js";
 import * as lists from "./lists.js";
 import * as orders from "./orders.js";
 import { listen } from "./stream.js";
 import { byId, clock, count, dollars, duration, make, rate, say } from "./words.js";
+import { workers } from "./workers.js";
 
 let last = null;
 
@@ -56,10 +58,11 @@ function show(page) {
   bar(page);
   chart.draw(page.rates);
   lists.cells(page);
-  lists.workers(page);
+  workers(page);
   lists.failures(page);
   lists.money(page);
   orders.show(page);
+  byId("links").hidden = !page.reads_freely;
   say("connection", `live, ${clock(page.at, true)}`);
 }
 
@@ -69,6 +72,28 @@ function away(seconds) {
   say("connection", `not connected, trying again in ${seconds} s`);
 }
 
+// Who will not give the token is not asked again before they want to.
+async function token() {
+  const why = "This dashboard shows the run to those who have its token.";
+  while (!(await dialog.askForToken(why))) {
+    notices([why]);
+    say("connection", "not connected: the token is missing");
+    await clicked(byId("unlock"));
+  }
+}
+
+function clicked(button) {
+  button.hidden = false;
+  return new Promise((resolve) => {
+    const hide = () => {
+      button.hidden = true;
+      resolve();
+    };
+    button.addEventListener("click", hide, { once: true });
+  });
+}
+
 chart.start();
+dialog.start();
 orders.start();
-listen({ page: show, away, token: () => orders.askForToken("This dashboard shows the run to those who have its token.") });
+listen({ page: show, away, token });

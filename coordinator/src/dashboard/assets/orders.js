@@ -1,5 +1,6 @@
-// Pause, resume and drain, with the token; and the dialog that asks for it.
-import { ask, hasToken, rememberToken } from "./stream.js";
+// Pause, resume and drain, with the token.
+import { askForToken, confirm } from "./dialog.js";
+import { ask } from "./stream.js";
 import { byId, say } from "./words.js";
 
 const DONE = {
@@ -8,40 +9,15 @@ const DONE = {
   drain: "Draining: workers finish what they hold and exit.",
 };
 
-// Resolves to whether the person went on.
-function dialog(title, why, wantsToken) {
-  const box = byId("ask");
-  say("ask-title", title);
-  say("ask-why", why);
-  box.querySelector("label").hidden = !wantsToken;
-  byId("token").hidden = !wantsToken;
-  byId("token").value = "";
-  box.returnValue = "no";
-  box.showModal();
-  (wantsToken ? byId("token") : byId("ask-yes")).focus();
-  return new Promise((resolve) => {
-    const closed = () => {
-      const goOn = box.returnValue === "yes";
-      if (goOn && wantsToken) rememberToken(byId("token").value.trim());
-      byId("token").value = "";
-      resolve(goOn);
-    };
-    box.addEventListener("close", closed, { once: true });
-  });
-}
-
-export const askForToken = (why) => dialog("Dashboard token", why, true);
-
 async function give(order) {
   if (order === "drain") {
     const why = "Workers finish what they hold and exit.";
-    if (!(await dialog("Drain this run?", why, false))) return;
+    if (!(await confirm("Drain this run?", why))) return;
   }
-  if (!hasToken() && !(await askForToken("Orders to the queue take the token the dashboard was started with."))) return;
+  if (!(await askForToken("Orders to the queue take the token the dashboard was started with."))) return;
   say("answer", "…");
   try {
     const answer = await ask(`/api/${order}`, { method: "POST" });
-    if (answer.status === 401) rememberToken(null);
     say("answer", answer.ok ? DONE[order] : `Not done: ${(await answer.json()).error}`);
   } catch {
     say("answer", "Not done: the dashboard's server does not answer.");
@@ -49,12 +25,6 @@ async function give(order) {
 }
 
 export function start() {
-  // Enter in the field means yes, not the first button.
-  byId("token").addEventListener("keydown", (event) => {
-    if (event.key !== "Enter") return;
-    event.preventDefault();
-    byId("ask").close("yes");
-  });
   for (const button of document.querySelectorAll("[data-order]")) {
     button.addEventListener("click", () => give(button.dataset.order));
   }

@@ -18,11 +18,18 @@ export function rememberToken(said) {
 
 export const hasToken = () => Boolean(token);
 
-export const ask = (address, options = {}) =>
-  fetch(address, { ...options, cache: "no-store", headers: token ? { Authorization: `Bearer ${token}` } : {} });
+// Asks with the token. One that is refused is forgotten, unless another was given meanwhile.
+export async function ask(address, options = {}) {
+  const used = token;
+  // A header carries no other characters: a token with such is as wrong as any.
+  const headers = used && /^[ -~]+$/.test(used) ? { Authorization: `Bearer ${used}` } : {};
+  const answer = await fetch(address, { ...options, cache: "no-store", headers });
+  if (answer.status === 401 && token === used) rememberToken(null);
+  return answer;
+}
 
 // Calls `told.page` with every message, `told.away(seconds)` when the connection is lost and tried again after so many
-// seconds, and waits for `told.token()` where the server wants a token.
+// seconds, and waits for `told.token()` where the server wants a token: until there is one.
 export async function listen(told) {
   let pause = FIRST_PAUSE;
   for (;;) {
@@ -33,7 +40,6 @@ export async function listen(told) {
       });
     } catch (error) {
       if (error instanceof TokenWanted) {
-        rememberToken(null);
         await told.token();
         continue;
       }

@@ -36,10 +36,11 @@ export const clock = (seconds, withSeconds = false) =>
 export const byId = (id) => document.getElementById(id);
 
 // Sets text only where it changed, so that a screen reader is left in peace.
-export function say(id, text) {
-  const element = byId(id);
+export function write(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
+
+export const say = (id, text) => write(byId(id), text);
 
 export function make(tag, { name = "", text = "", data = {}, attributes = {} } = {}, ...children) {
   const element = document.createElement(tag);
@@ -49,4 +50,23 @@ export function make(tag, { name = "", text = "", data = {}, attributes = {} } =
   for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
   element.append(...children);
   return element;
+}
+
+const keys = new WeakMap();
+
+// Makes the children of `holder` those that stand for `values`. One that is there already, by its key, stays where it
+// is, so that what is selected or read aloud keeps its place; `update` tells it what is new.
+export function keep(holder, values, key, create, update = () => {}) {
+  const have = new Map([...holder.children].map((child) => [keys.get(child), child]));
+  const wanted = values.map((value) => {
+    const child = have.get(key(value)) ?? create(value);
+    keys.set(child, key(value));
+    update(child, value);
+    return child;
+  });
+  const stay = new Set(wanted);
+  for (const child of [...holder.children]) if (!stay.has(child)) child.remove();
+  wanted.forEach((child, index) => {
+    if (holder.children[index] !== child) holder.insertBefore(child, holder.children[index] ?? null);
+  });
 }
