@@ -62,7 +62,7 @@ impl Feed {
         let (look_now, stop) = (Arc::new(Notify::new()), CancellationToken::new());
         let task = watcher.go_on(seen.clone(), Arc::clone(&look_now));
         let stopped = stop.clone();
-        tokio::spawn(async move { stopped.run_until_cancelled(task).await });
+        tokio::spawn(async move { Box::pin(stopped.run_until_cancelled(task)).await });
         Ok(Self { seen, look_now, control, _task: Arc::new(stop.drop_guard()) })
     }
 
