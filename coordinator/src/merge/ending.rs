@@ -78,12 +78,12 @@ mod tests {
     async fn what_a_thread_holds_is_dropped_before_the_wait_ends() {
         let ending = Ending::default();
         let held = Arc::new(());
-        let (begun, begin) = channel();
+        let ((begun, begin), (release, released)) = (channel(), channel());
         let work = {
             let held = Arc::clone(&held);
             move || {
                 begun.send(()).unwrap();
-                std::thread::sleep(Duration::from_millis(50));
+                released.recv().unwrap();
                 held
             }
         };
@@ -91,6 +91,8 @@ mod tests {
         std::thread::spawn(move || begin.recv().map(|()| stop.cancel()));
         let stopped = ending.unless_stopped(ending.blocking(work)).await;
         assert!(matches!(stopped, Err(MergeError::Stopped)));
+        assert_eq!(Arc::strong_count(&held), 2, "nobody waits for the thread, which goes on");
+        release.send(()).unwrap();
         ending.wait().await;
         assert_eq!(Arc::strong_count(&held), 1);
     }
