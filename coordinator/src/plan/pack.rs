@@ -10,11 +10,18 @@ use shared::images::{FoundImage, ImageRoots, Match};
 use shared::items::{InputError, ReadItem, read_items};
 use shared::plan::ShardRecord;
 use shared::store::{Store, layout};
+use tokio::sync::Semaphore;
 
 use super::{PlanProgress, PlanRequest, PlanningError};
 
-/// Bundles in memory at once.
-const AT_ONCE: usize = 3;
+/// Shards whose bundles are made at once.
+const BUILT_AT_ONCE: usize = 3;
+
+/// Bundles on their way at once: a disk that syncs several has done so hardly later than one.
+const SENT_AT_ONCE: usize = 12;
+
+/// KiB of bundles on their way at once, or one that is larger.
+const SENT_KIBIBYTES: u32 = 48 << 10;
 
 /// What the second pass gives.
 pub(super) struct Packed {
@@ -54,21 +61,29 @@ pub(super) async fn pack(
         tokio::task::spawn_blocking(move || read_shards(&request, &lengths, &digests, &to_packers))
     };
     let chunks = stream::poll_fn(move |context| from_reader.poll_recv(context));
+    let (building, sending) =
+        (Arc::new(Semaphore::new(BUILT_AT_ONCE)), Semaphore::new(SENT_KIBIBYTES as usize));
     let mut packed = 0;
     let records: Vec<ShardRecord> = chunks
         .enumerate()
-        .map(|(number, items): (usize, Vec<ReadItem>)| {
-            let (roots, target) = (Arc::clone(&roots), target.as_ref());
+        // Nothing more is taken from the reader before it can be worked on.
+        .then(|(number, items): (usize, Vec<ReadItem>)| {
+            let building = Arc::clone(&building);
+            async move { (building.acquire_owned().await, number, items) }
+        })
+        .map(|(place, number, items)| {
+            let (roots, target, sending) = (Arc::clone(&roots), target.as_ref(), &sending);
             async move {
                 let work = move || build(ShardId(number as u64), items, &roots);
                 let ready = tokio::task::spawn_blocking(work).await.map_err(PlanningError::thread)??;
-                match target {
-                    Some((store, run)) => put(store, run, ready).await,
-                    None => Ok(ready.record),
-                }
+                let Some((store, run)) = target else { return Ok(ready.record) };
+                let kibibytes = (ready.record.bytes >> 10).clamp(1, SENT_KIBIBYTES.into()) as u32;
+                let _room = sending.acquire_many(kibibytes).await;
+                drop(place);
+                put(store, run, ready).await
             }
         })
-        .buffered(AT_ONCE)
+        .buffered(SENT_AT_ONCE)
         .inspect_ok(|record| {
             packed += record.items;
             progress(PlanProgress::Packed(packed, total));

@@ -50,7 +50,7 @@ pub struct Outcome {
     pub dim: u64,
     /// Different ids.
     pub ids: u64,
-    /// Different vectors: the text of every item is its own.
+    /// Different vectors.
     pub vectors: u64,
     /// Rows with an image.
     pub with_image: u64,
@@ -71,7 +71,7 @@ impl Outcome {
             rows: truth.items,
             dim,
             ids: truth.items,
-            vectors: truth.items,
+            vectors: truth.different,
             with_image: truth.marked_found,
             images: truth.images_found,
             partial: truth.marked_partly,

@@ -47,6 +47,8 @@ pub struct Truth {
     pub marked_found: u64,
     /// Of these, items that name one more, which does not exist.
     pub marked_partly: u64,
+    /// Items that are not the same as another: each with images that are found, and each text of the others once.
+    pub different: u64,
     /// Images that items name.
     pub images_named: u64,
     /// Images that are named and exist.

@@ -195,7 +195,8 @@ fn shell(script: &str, written: &[&str]) -> io::Result<Run> {
     Ok(run)
 }
 
-/// Runs a program to its end, without its standard output.
+/// Runs a program to its end, without its standard output, on a disk that has no work left from what was before.
 fn measure(program: &Path, arguments: &[String]) -> io::Result<Run> {
+    measure_command(&mut Command::new("sync"))?;
     measure_command(Command::new(program).args(arguments).stdout(Stdio::null()))
 }

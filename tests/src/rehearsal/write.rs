@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write as _};
 use std::path::Path;
 
-use shared::digest::Hasher;
+use shared::digest::{Hasher, sha256_hex};
 use zip::write::{SimpleFileOptions, ZipWriter};
 
 use super::Truth;
@@ -38,6 +38,7 @@ pub fn make(folder: &Path, items: u64, form: Form) -> io::Result<Truth> {
     let mut images = ImageWriter::begin(folder, form)?;
     let mut truth = Truth { items, item_files: size.item_files, ..Truth::default() };
     let mut written = ItemWriter::begin(folder, size);
+    let mut texts = BTreeSet::new();
     for (item, has) in Layout::new(size).enumerate() {
         let item = item as u64;
         let paths = match has {
@@ -62,6 +63,11 @@ pub fn make(folder: &Path, items: u64, form: Form) -> io::Result<Truth> {
                 paths
             }
         };
+        if !matches!(has, Images::Found { .. }) {
+            let mut said = String::new();
+            text::write(item, &mut said);
+            texts.insert(sha256_hex(said.as_bytes()));
+        }
         truth.marked += u64::from(!paths.is_empty());
         truth.images_named += paths.len() as u64;
         written.add(item, &paths)?;
@@ -74,6 +80,7 @@ pub fn make(folder: &Path, items: u64, form: Form) -> io::Result<Truth> {
         truth.image_files_unused += 1;
     }
     images.finish(&mut truth)?;
+    truth.different = texts.len() as u64 + truth.marked_found;
     fs::write(folder.join("truth.json"), serde_json::to_vec_pretty(&truth)?)?;
     Ok(truth)
 }
