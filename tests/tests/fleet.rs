@@ -209,7 +209,8 @@ fn status_tells_workers_shards_and_failures_while_a_run_goes_on() {
     assert_eq!(workers[0]["info"]["memory"], 0, "unknown on a CPU");
     assert!(workers[0]["last_seen_seconds"].as_f64().unwrap() < 60.0);
     let text = fleet.coordinator("status").output().expect(0).stdout();
-    for word in ["paused", "items", "shards", "rate", "worker"] {
+    let worker_line = format!("working  {} on CPU", workers[0]["id"].as_str().unwrap());
+    for word in ["paused", "items", "shards", "rate", &worker_line] {
         assert!(text.contains(word), "{word} in {text}");
     }
     // A worker told to stop gives its leases back.
