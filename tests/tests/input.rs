@@ -65,7 +65,8 @@ fn another_plan_under_the_same_name_is_refused() {
     let count = || std::fs::read_dir(working.path().join("store/runs/mine/inputs")).unwrap().count();
     assert_eq!(count(), 1);
     let refused = command("1").output().expect(3);
-    assert!(refused.stderr().contains("shard size"), "{}", refused.stderr());
+    let differs = "the most items of a shard was 2 and is 1";
+    assert!(refused.stderr().contains(differs), "{}", refused.stderr());
     assert_eq!(count(), 1, "the other plan wrote nothing");
     let _ = command("2").output().expect(0);
 }
